@@ -1,0 +1,338 @@
+//! The Kernel IR: one loop nest over named buffers, for one fused operator.
+//!
+//! A kernel is a `parallel` index space (split over threads by the runtime), and under it a tree
+//! of counted loops and instructions on virtual vector registers. Everything is known: trip
+//! counts are constants, addresses are affine in the loop variables, so `verify` can prove every
+//! access inside its buffer. Registers are mutable (an accumulator is written again and again in
+//! a loop); a register must be written on every path before it is read.
+//!
+//! Nothing here knows a convolution: lowerings in the compiler spell tiles, panels and transforms
+//! out in these instructions; emitters only allocate registers and choose machine instructions.
+
+/// Element type of a buffer in memory. In registers everything is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16, widened when loaded.
+    F16,
+    /// bfloat16, widened when loaded.
+    Bf16,
+    /// Signed 8-bit integer, converted when loaded.
+    I8,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::Bf16 => 2,
+            DType::I8 => 1,
+        }
+    }
+
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::I8 => "i8",
+        }
+    }
+}
+
+/// What a kernel may do with a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Load only.
+    Read,
+    /// Store only.
+    Write,
+    /// Load and store.
+    ReadWrite,
+    /// Scratch of one thread: contents are undefined when an iteration of the parallel space
+    /// begins.
+    Local,
+}
+
+/// A buffer parameter. Distinct parameters never overlap, except two `Read` ones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// Unique in the kernel.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Length in elements.
+    pub len: usize,
+    /// Allowed accesses.
+    pub access: Access,
+}
+
+/// Index into [`Kernel::buffers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u16);
+
+/// Index into [`Kernel::vars`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub u16);
+
+/// Index into [`Kernel::regs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reg(pub u32);
+
+/// A position in a buffer, in elements: `offset + sum of coefficient * variable`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Addr {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Constant part.
+    pub offset: i64,
+    /// Loop variables with their (nonzero) coefficients, sorted by variable, each at most once.
+    pub terms: Vec<(Var, i64)>,
+}
+
+/// Functions of one register, lane by lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// Plain copy.
+    Copy,
+    /// Sign flipped.
+    Neg,
+    /// Absolute value.
+    Abs,
+    /// Correctly rounded square root.
+    Sqrt,
+    /// To the nearest integer, ties to even.
+    Round,
+    /// `2^x` for an integral `x` in -126..=127 (other values: unspecified, but no trap).
+    Pow2,
+}
+
+/// Functions of two registers of the same lane count, lane by lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// a + b
+    Add,
+    /// a - b
+    Sub,
+    /// a * b
+    Mul,
+    /// a / b, correctly rounded.
+    Div,
+    /// `if a > b { a } else { b }`: b where either is NaN (x86's maxps).
+    Max,
+    /// `if a < b { a } else { b }`: b where either is NaN (x86's minps).
+    Min,
+}
+
+/// Functions of all lanes of a register; the result has one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    /// Sum by halves: lanes i and i + n/2 first, then again until one is left.
+    Add,
+    /// Maximum by halves, each step as [`Binary::Max`] of (low half, high half).
+    Max,
+}
+
+/// Instructions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inst {
+    /// All lanes of `dst` become `value`.
+    Const {
+        /// Result.
+        dst: Reg,
+        /// The value (kept bit for bit in the text form).
+        value: f32,
+    },
+    /// Consecutive elements, as many as `dst` has lanes; no alignment needed.
+    Load {
+        /// Result.
+        dst: Reg,
+        /// First element.
+        addr: Addr,
+    },
+    /// One element into all lanes.
+    Splat {
+        /// Result.
+        dst: Reg,
+        /// The element.
+        addr: Addr,
+    },
+    /// One-lane register into all lanes of `dst`.
+    Broadcast {
+        /// Result.
+        dst: Reg,
+        /// One-lane source.
+        src: Reg,
+    },
+    /// Consecutive elements, as many as `src` has lanes. F32 buffers only.
+    Store {
+        /// First element.
+        addr: Addr,
+        /// Value.
+        src: Reg,
+    },
+    /// See [`Unary`].
+    Unary {
+        /// Function.
+        op: Unary,
+        /// Result.
+        dst: Reg,
+        /// Argument, same lanes.
+        src: Reg,
+    },
+    /// See [`Binary`].
+    Binary {
+        /// Function.
+        op: Binary,
+        /// Result.
+        dst: Reg,
+        /// First argument, same lanes.
+        a: Reg,
+        /// Second argument, same lanes.
+        b: Reg,
+    },
+    /// `dst = a * b + c`, rounded once where the target has fused multiply-add.
+    Fma {
+        /// Result.
+        dst: Reg,
+        /// Factor.
+        a: Reg,
+        /// Factor.
+        b: Reg,
+        /// Addend.
+        c: Reg,
+    },
+    /// See [`Reduce`].
+    Reduce {
+        /// Function.
+        op: Reduce,
+        /// One-lane result.
+        dst: Reg,
+        /// Argument.
+        src: Reg,
+    },
+    /// Hint: the cache line of this element will be read soon. The address may lie outside the
+    /// buffer and is never dereferenced.
+    Prefetch {
+        /// The element.
+        addr: Addr,
+    },
+}
+
+impl Inst {
+    /// The register it writes.
+    pub fn dst(&self) -> Option<Reg> {
+        match *self {
+            Inst::Const { dst, .. }
+            | Inst::Load { dst, .. }
+            | Inst::Splat { dst, .. }
+            | Inst::Broadcast { dst, .. }
+            | Inst::Unary { dst, .. }
+            | Inst::Binary { dst, .. }
+            | Inst::Fma { dst, .. }
+            | Inst::Reduce { dst, .. } => Some(dst),
+            Inst::Store { .. } | Inst::Prefetch { .. } => None,
+        }
+    }
+
+    /// The registers it reads, in order.
+    pub fn uses(&self) -> impl Iterator<Item = Reg> + use<> {
+        let list = match *self {
+            Inst::Const { .. }
+            | Inst::Load { .. }
+            | Inst::Splat { .. }
+            | Inst::Prefetch { .. } => [None; 3],
+            Inst::Broadcast { src, .. }
+            | Inst::Store { src, .. }
+            | Inst::Unary { src, .. }
+            | Inst::Reduce { src, .. } => [Some(src), None, None],
+            Inst::Binary { a, b, .. } => [Some(a), Some(b), None],
+            Inst::Fma { a, b, c, .. } => [Some(a), Some(b), Some(c)],
+        };
+        list.into_iter().flatten()
+    }
+
+    /// The memory operand, if there is one.
+    pub fn addr(&self) -> Option<&Addr> {
+        match self {
+            Inst::Load { addr, .. }
+            | Inst::Splat { addr, .. }
+            | Inst::Store { addr, .. }
+            | Inst::Prefetch { addr } => Some(addr),
+            _ => None,
+        }
+    }
+}
+
+/// A statement of a body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stmt {
+    /// One instruction.
+    Inst(Inst),
+    /// `body` for `var` = 0, 1, ... `count` - 1; `count` is at least 1.
+    For {
+        /// The loop variable, used by this loop only.
+        var: Var,
+        /// Trip count.
+        count: u32,
+        /// What is repeated.
+        body: Vec<Stmt>,
+    },
+}
+
+/// One dimension of the parallel index space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParallelDim {
+    /// Its variable.
+    pub var: Var,
+    /// Values 0..count; at least 1.
+    pub count: u32,
+}
+
+/// A kernel. Its entry runs the iterations `begin..end` of the parallel space, numbered with the
+/// last dimension fastest. Iterations are independent: any split over threads gives the same
+/// bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// Name, a C identifier.
+    pub name: String,
+    /// Parameters.
+    pub buffers: Vec<Buffer>,
+    /// Names of the loop variables, unique.
+    pub vars: Vec<String>,
+    /// Lane counts of the registers: 1, 4, 8 or 16.
+    pub regs: Vec<u8>,
+    /// The parallel space, outermost first; at least one dimension.
+    pub parallel: Vec<ParallelDim>,
+    /// What each iteration does.
+    pub body: Vec<Stmt>,
+}
+
+impl Kernel {
+    /// Iterations of the parallel space.
+    pub fn extent(&self) -> u64 {
+        self.parallel.iter().map(|d| u64::from(d.count)).product()
+    }
+
+    /// Lanes of a register.
+    pub fn lanes(&self, reg: Reg) -> u8 {
+        self.regs[reg.0 as usize]
+    }
+
+    /// Calls `visit` on every instruction with the number of times that one run of the whole
+    /// parallel space executes it.
+    pub fn for_each_inst<'a>(&'a self, visit: &mut impl FnMut(&'a Inst, u64)) {
+        fn walk<'a>(body: &'a [Stmt], times: u64, visit: &mut impl FnMut(&'a Inst, u64)) {
+            for stmt in body {
+                match stmt {
+                    Stmt::Inst(inst) => visit(inst, times),
+                    Stmt::For { count, body, .. } => walk(body, times * u64::from(*count), visit),
+                }
+            }
+        }
+        walk(&self.body, self.extent(), visit);
+    }
+}

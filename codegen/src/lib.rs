@@ -1,0 +1,5 @@
+//! alexc's Kernel IR with its verifier, text form and interpreter, and the emitters that turn it
+//! into machine code. See `ir` for what a kernel is.
+#![forbid(unsafe_code)]
+
+pub mod ir;

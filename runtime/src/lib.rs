@@ -1,0 +1,4 @@
+//! alexc's runtime: loads a compiled net and runs it. All unsafe code of alexc lives here, each
+//! block with the reason why it is sound.
+
+pub mod program;

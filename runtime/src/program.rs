@@ -1,0 +1,80 @@
+//! A compiled net: machine code of its kernels and the steps that run them over one arena.
+//! Plain data; `network` loads and runs it.
+
+/// What a kernel's parameter points into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// The caller's input, dense `[N, C, H, W]` f32.
+    Input,
+    /// The caller's output, dense f32.
+    Output,
+    /// The arena: one block for all activations of a run.
+    Arena,
+    /// The packed weights.
+    Weights,
+    /// Scratch of the running thread.
+    Local,
+}
+
+/// Where a kernel's parameter begins and how far it reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// The block of memory.
+    pub base: Base,
+    /// Start in it, in bytes, a multiple of the element's size (64 where the planner chooses).
+    pub offset_bytes: usize,
+    /// Bytes that the kernel may touch from there.
+    pub len_bytes: usize,
+    /// The kernel stores there.
+    pub writes: bool,
+}
+
+/// Machine code of one kernel:
+/// `extern "C" fn(params: *const *mut u8, begin: u64, end: u64)` runs the iterations
+/// `begin..end` of its parallel space; `params[i]` is the address of its i-th buffer.
+/// Position-independent, without relocations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelCode {
+    /// Symbol name, a C identifier, unique in the program.
+    pub name: String,
+    /// Code and its constants.
+    pub bytes: Vec<u8>,
+    /// Required alignment of the first byte.
+    pub align: usize,
+}
+
+/// One call of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// For profiles: the fused operator's name.
+    pub name: String,
+    /// Index into [`Program::kernels`].
+    pub kernel: usize,
+    /// Iterations of the kernel's parallel space.
+    pub extent: u64,
+    /// All threads must have finished everything before this step when it begins.
+    pub barrier: bool,
+    /// One for each buffer of the kernel.
+    pub params: Vec<Binding>,
+}
+
+/// A compiled net. All sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The net's name, a C identifier.
+    pub name: String,
+    /// Code, each kernel once.
+    pub kernels: Vec<KernelCode>,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Dimensions of the input, batch first.
+    pub input_dims: Vec<usize>,
+    /// Dimensions of the output, batch first.
+    pub output_dims: Vec<usize>,
+    /// Size of the arena.
+    pub arena_bytes: usize,
+    /// Size of the packed weights.
+    pub weights_bytes: usize,
+    /// Scratch of one thread.
+    pub local_bytes: usize,
+}

@@ -1,0 +1,8 @@
+//! alexc: a static-graph compiler for convolutional nets of AlexNet's family.
+//!
+//! A YAML layer spec goes through a graph whose every size is checked, into fused kernels that
+//! run on the CPU. See `docs/architecture.md` for the way of the data.
+#![forbid(unsafe_code)]
+
+pub mod graph;
+pub mod shape;

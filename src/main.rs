@@ -1,0 +1,4 @@
+//! The command `alexc`.
+#![forbid(unsafe_code)]
+
+fn main() {}
