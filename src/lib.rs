@@ -5,4 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod graph;
+pub mod layout;
+pub mod lower;
 pub mod shape;
+pub mod weights;

@@ -241,10 +241,9 @@ impl Inst {
     /// The registers it reads, in order.
     pub fn uses(&self) -> impl Iterator<Item = Reg> + use<> {
         let list = match *self {
-            Inst::Const { .. }
-            | Inst::Load { .. }
-            | Inst::Splat { .. }
-            | Inst::Prefetch { .. } => [None; 3],
+            Inst::Const { .. } | Inst::Load { .. } | Inst::Splat { .. } | Inst::Prefetch { .. } => {
+                [None; 3]
+            }
             Inst::Broadcast { src, .. }
             | Inst::Store { src, .. }
             | Inst::Unary { src, .. }

@@ -2,4 +2,5 @@
 //! into machine code. See `ir` for what a kernel is.
 #![forbid(unsafe_code)]
 
+pub mod builder;
 pub mod ir;

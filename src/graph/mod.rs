@@ -65,6 +65,18 @@ pub struct Tensor {
     pub shape: Vec<usize>,
 }
 
+impl Tensor {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True where some dimension is zero (never in a verified graph).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Padding of the four sides, in elements of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Padding {

@@ -1,0 +1,301 @@
+//! Spelling kernels in Rust: loops as closures, addresses as affine expressions of loop indices.
+//! Lowerings use this; the result still has to pass `verify`.
+
+use crate::ir::{
+    Access, Addr, Binary, Buffer, BufferId, DType, Inst, Kernel, ParallelDim, Reduce, Reg, Stmt,
+    Unary, Var,
+};
+use std::ops::{Add, Mul};
+
+/// An affine expression of loop variables: a loop index or a position in a buffer, in elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Affine {
+    offset: i64,
+    terms: Vec<(Var, i64)>,
+}
+
+impl Affine {
+    fn variable(var: Var) -> Self {
+        Affine { offset: 0, terms: vec![(var, 1)] }
+    }
+
+    fn plus(mut self, other: &Affine) -> Self {
+        self.offset += other.offset;
+        for &(var, coefficient) in &other.terms {
+            match self.terms.binary_search_by_key(&var, |t| t.0) {
+                Ok(at) => {
+                    self.terms[at].1 += coefficient;
+                    if self.terms[at].1 == 0 {
+                        self.terms.remove(at);
+                    }
+                }
+                Err(at) => self.terms.insert(at, (var, coefficient)),
+            }
+        }
+        self
+    }
+}
+
+impl From<usize> for Affine {
+    fn from(offset: usize) -> Self {
+        Affine { offset: offset as i64, terms: Vec::new() }
+    }
+}
+
+impl From<i64> for Affine {
+    fn from(offset: i64) -> Self {
+        Affine { offset, terms: Vec::new() }
+    }
+}
+
+impl From<&Affine> for Affine {
+    fn from(affine: &Affine) -> Self {
+        affine.clone()
+    }
+}
+
+impl<T: Into<Affine>> Add<T> for Affine {
+    type Output = Affine;
+    fn add(self, other: T) -> Affine {
+        self.plus(&other.into())
+    }
+}
+
+impl<T: Into<Affine>> Add<T> for &Affine {
+    type Output = Affine;
+    fn add(self, other: T) -> Affine {
+        self.clone().plus(&other.into())
+    }
+}
+
+impl Mul<usize> for &Affine {
+    type Output = Affine;
+    fn mul(self, factor: usize) -> Affine {
+        let factor = factor as i64;
+        if factor == 0 {
+            return Affine::default();
+        }
+        Affine {
+            offset: self.offset * factor,
+            terms: self.terms.iter().map(|&(v, c)| (v, c * factor)).collect(),
+        }
+    }
+}
+
+impl Mul<usize> for Affine {
+    type Output = Affine;
+    fn mul(self, factor: usize) -> Affine {
+        &self * factor
+    }
+}
+
+/// A kernel being written.
+#[derive(Debug)]
+pub struct Builder {
+    kernel: Kernel,
+    open: Vec<Vec<Stmt>>,
+}
+
+impl Builder {
+    /// A kernel without buffers, loops or instructions.
+    pub fn new(name: &str) -> Self {
+        Builder {
+            kernel: Kernel {
+                name: name.to_owned(),
+                buffers: Vec::new(),
+                vars: Vec::new(),
+                regs: Vec::new(),
+                parallel: Vec::new(),
+                body: Vec::new(),
+            },
+            open: vec![Vec::new()],
+        }
+    }
+
+    /// Declares an f32 buffer of `len` elements.
+    pub fn buffer(&mut self, name: &str, len: usize, access: Access) -> BufferId {
+        self.typed_buffer(name, DType::F32, len, access)
+    }
+
+    /// Declares a buffer of `len` elements of any type.
+    pub fn typed_buffer(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        len: usize,
+        access: Access,
+    ) -> BufferId {
+        let id = BufferId(self.kernel.buffers.len() as u16);
+        self.kernel.buffers.push(Buffer { name: name.to_owned(), dtype, len, access });
+        id
+    }
+
+    fn new_var(&mut self, name: &str) -> Var {
+        let var = Var(self.kernel.vars.len() as u16);
+        // Several loops of a kernel may go by the same name in the lowering.
+        let taken = |n: &str| self.kernel.vars.iter().any(|v| v == n);
+        let mut unique = name.to_owned();
+        let mut count = 1;
+        while taken(&unique) {
+            count += 1;
+            unique = format!("{name}_{count}");
+        }
+        self.kernel.vars.push(unique);
+        var
+    }
+
+    /// The next dimension of the parallel space; all of them come before the first statement.
+    /// A dimension of one iteration is left out.
+    pub fn parallel(&mut self, name: &str, count: usize) -> Affine {
+        if count == 1 {
+            return Affine::default();
+        }
+        let var = self.new_var(name);
+        self.kernel.parallel.push(ParallelDim { var, count: count as u32 });
+        Affine::variable(var)
+    }
+
+    /// A loop. One iteration needs no loop, none needs no body.
+    pub fn repeat(&mut self, name: &str, count: usize, body: impl FnOnce(&mut Self, Affine)) {
+        match count {
+            0 => {}
+            1 => body(self, Affine::default()),
+            _ => {
+                let var = self.new_var(name);
+                self.open.push(Vec::new());
+                body(self, Affine::variable(var));
+                let body = self.open.pop().unwrap_or_default();
+                self.push(Stmt::For { var, count: count as u32, body });
+            }
+        }
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        if let Some(body) = self.open.last_mut() {
+            body.push(stmt);
+        }
+    }
+
+    fn inst(&mut self, inst: Inst) {
+        self.push(Stmt::Inst(inst));
+    }
+
+    /// A new register.
+    pub fn reg(&mut self, lanes: u8) -> Reg {
+        let reg = Reg(self.kernel.regs.len() as u32);
+        self.kernel.regs.push(lanes);
+        reg
+    }
+
+    fn addr(buffer: BufferId, at: impl Into<Affine>) -> Addr {
+        let Affine { offset, terms } = at.into();
+        Addr { buffer, offset, terms }
+    }
+
+    /// A new register holding a constant in all lanes.
+    pub fn constant(&mut self, lanes: u8, value: f32) -> Reg {
+        let dst = self.reg(lanes);
+        self.set_constant(dst, value);
+        dst
+    }
+
+    /// Overwrites a register with a constant.
+    pub fn set_constant(&mut self, dst: Reg, value: f32) {
+        self.inst(Inst::Const { dst, value });
+    }
+
+    /// Loads consecutive elements into a new register.
+    pub fn load(&mut self, lanes: u8, buffer: BufferId, at: impl Into<Affine>) -> Reg {
+        let dst = self.reg(lanes);
+        self.load_into(dst, buffer, at);
+        dst
+    }
+
+    /// Loads consecutive elements into a register.
+    pub fn load_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<Affine>) {
+        self.inst(Inst::Load { dst, addr: Self::addr(buffer, at) });
+    }
+
+    /// Loads one element into all lanes of a new register.
+    pub fn splat(&mut self, lanes: u8, buffer: BufferId, at: impl Into<Affine>) -> Reg {
+        let dst = self.reg(lanes);
+        self.splat_into(dst, buffer, at);
+        dst
+    }
+
+    /// Loads one element into all lanes of a register.
+    pub fn splat_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<Affine>) {
+        self.inst(Inst::Splat { dst, addr: Self::addr(buffer, at) });
+    }
+
+    /// One-lane register into all lanes of a new one.
+    pub fn broadcast(&mut self, lanes: u8, src: Reg) -> Reg {
+        let dst = self.reg(lanes);
+        self.inst(Inst::Broadcast { dst, src });
+        dst
+    }
+
+    /// Stores consecutive elements.
+    pub fn store(&mut self, buffer: BufferId, at: impl Into<Affine>, src: Reg) {
+        self.inst(Inst::Store { addr: Self::addr(buffer, at), src });
+    }
+
+    /// Hints that an element will be read.
+    pub fn prefetch(&mut self, buffer: BufferId, at: impl Into<Affine>) {
+        self.inst(Inst::Prefetch { addr: Self::addr(buffer, at) });
+    }
+
+    /// One-register function into a new register.
+    pub fn unary(&mut self, op: Unary, src: Reg) -> Reg {
+        let dst = self.reg(self.kernel.lanes(src));
+        self.inst(Inst::Unary { op, dst, src });
+        dst
+    }
+
+    /// Two-register function into a new register.
+    pub fn binary(&mut self, op: Binary, a: Reg, b: Reg) -> Reg {
+        let dst = self.reg(self.kernel.lanes(a));
+        self.binary_into(op, dst, a, b);
+        dst
+    }
+
+    /// Two-register function into a register.
+    pub fn binary_into(&mut self, op: Binary, dst: Reg, a: Reg, b: Reg) {
+        self.inst(Inst::Binary { op, dst, a, b });
+    }
+
+    /// `a * b + c` into a new register.
+    pub fn fma(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        let dst = self.reg(self.kernel.lanes(a));
+        self.fma_into(dst, a, b, c);
+        dst
+    }
+
+    /// `dst = a * b + c`.
+    pub fn fma_into(&mut self, dst: Reg, a: Reg, b: Reg, c: Reg) {
+        self.inst(Inst::Fma { dst, a, b, c });
+    }
+
+    /// All lanes into a new one-lane register.
+    pub fn reduce(&mut self, op: Reduce, src: Reg) -> Reg {
+        let dst = self.reg(1);
+        self.inst(Inst::Reduce { op, dst, src });
+        dst
+    }
+
+    /// Lanes of a register.
+    pub fn lanes(&self, reg: Reg) -> u8 {
+        self.kernel.lanes(reg)
+    }
+
+    /// The finished kernel. Where every parallel dimension had one iteration, one such dimension
+    /// stands for them.
+    pub fn finish(mut self) -> Kernel {
+        if self.kernel.parallel.is_empty() {
+            let var = self.new_var("once");
+            self.kernel.parallel.push(ParallelDim { var, count: 1 });
+        }
+        self.kernel.body = self.open.pop().unwrap_or_default();
+        self.kernel
+    }
+}

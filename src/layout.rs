@@ -1,0 +1,124 @@
+//! How activations lie in memory: `[n][c / block][rows][columns][block]`, rows and columns with a
+//! halo of zeros, so that a padded convolution reads its padding as data.
+//!
+//! Blocks are 16 channels wide on every target: one 512-bit, two 256-bit or four 128-bit vectors;
+//! packed weights are then the same for all of them. Only an input with fewer channels that dense
+//! convolutions alone read lies with all its channels in one narrower block.
+
+use crate::graph::{Graph, Op, Padding};
+use crate::shape::Shape;
+use std::fmt;
+
+/// Channels of a block of activations and rows of a panel of packed weights.
+pub const BLOCK: usize = 16;
+
+/// The layout of one activation. All counts in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Images.
+    pub n: usize,
+    /// Channels or features, without the padding of the last block.
+    pub c: usize,
+    /// Rows without halo.
+    pub h: usize,
+    /// Columns without halo.
+    pub w: usize,
+    /// Channels that lie next to each other.
+    pub block: usize,
+    /// Zeros around each map.
+    pub halo: Padding,
+}
+
+impl Layout {
+    /// A layout in blocks of [`BLOCK`] without halo.
+    pub fn blocked(shape: Shape) -> Self {
+        Layout {
+            n: shape.n(),
+            c: shape.c(),
+            h: shape.h(),
+            w: shape.w(),
+            block: BLOCK,
+            halo: Padding::default(),
+        }
+    }
+
+    /// Blocks of one image; the last may be partly padding.
+    pub fn blocks(&self) -> usize {
+        self.c.div_ceil(self.block)
+    }
+
+    /// From one row to the next.
+    pub fn row(&self) -> usize {
+        (self.halo.left + self.w + self.halo.right) * self.block
+    }
+
+    /// From one block of channels to the next.
+    pub fn plane(&self) -> usize {
+        (self.halo.top + self.h + self.halo.bottom) * self.row()
+    }
+
+    /// From one image to the next.
+    pub fn image(&self) -> usize {
+        self.blocks() * self.plane()
+    }
+
+    /// Elements in all.
+    pub fn len(&self) -> usize {
+        self.n * self.image()
+    }
+
+    /// True where nothing is stored (never for a verified graph).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Position of the first element inside the halo.
+    pub fn origin(&self) -> usize {
+        self.halo.top * self.row() + self.halo.left * self.block
+    }
+
+    /// True where there is a halo.
+    pub fn has_halo(&self) -> bool {
+        self.halo != Padding::default()
+    }
+}
+
+/// Prints `[1][6][55][55][16]`, with `+halo(t,l,b,r)` where there is one.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}][{}][{}][{}][{}]", self.n, self.blocks(), self.h, self.w, self.block)?;
+        if self.has_halo() {
+            let Padding { top, left, bottom, right } = self.halo;
+            write!(f, "+halo({top},{left},{bottom},{right})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Chooses the layout of every value from what reads it.
+pub fn assign(graph: &Graph) -> Vec<Layout> {
+    let mut layouts: Vec<Layout> =
+        graph.values.iter().map(|value| Layout::blocked(value.shape)).collect();
+    let mut only_dense_convolutions = true;
+    for node in &graph.nodes {
+        for (position, &input) in node.inputs.iter().enumerate() {
+            match &node.op {
+                Op::Conv(conv) if position == 0 => {
+                    let padding = conv.window.padding;
+                    let halo = &mut layouts[input.index()].halo;
+                    halo.top = halo.top.max(padding.top);
+                    halo.left = halo.left.max(padding.left);
+                    halo.bottom = halo.bottom.max(padding.bottom);
+                    halo.right = halo.right.max(padding.right);
+                    only_dense_convolutions &= input != graph.input || conv.groups == 1;
+                }
+                _ => only_dense_convolutions &= input != graph.input,
+            }
+        }
+    }
+    let input = &mut layouts[graph.input.index()];
+    if only_dense_convolutions && graph.output != graph.input && input.c < BLOCK {
+        input.block = input.c;
+    }
+    layouts
+}

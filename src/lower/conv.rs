@@ -1,0 +1,342 @@
+//! Direct convolution over blocked activations.
+//!
+//! One iteration of the parallel space computes one row of one block of output channels. The row
+//! is cut into tiles of a few pixels; the reduction over input channels is cut into chunks whose
+//! panel of weights stays in the first-level cache while the tiles of the row pass over it.
+//! Within a row of the kernel, columns and channels of a block lie next to each other in memory,
+//! so both are one loop.
+
+use super::pack::Pack;
+use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
+use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
+use crate::graph::{Conv, Padding};
+use crate::layout::{BLOCK, Layout};
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+
+/// Layout of a convolution's own result, before any pooling and without halo.
+pub(super) fn output_layout(conv: &Conv, input: &Layout) -> Layout {
+    let Padding { top, left, bottom, right } = conv.window.padding;
+    let size = |input: usize, before: usize, after: usize, axis: usize| {
+        let window = &conv.window;
+        let covered = window.dilation[axis] * (window.kernel[axis] - 1) + 1;
+        (input + before + after - covered) / window.stride[axis] + 1
+    };
+    Layout {
+        n: input.n,
+        c: conv.out_channels,
+        h: size(input.h, top, bottom, 0),
+        w: size(input.w, left, right, 1),
+        block: BLOCK,
+        halo: Padding::default(),
+    }
+}
+
+/// Which input blocks each output block reads.
+struct Reach {
+    /// Input blocks that every output block reads.
+    blocks: usize,
+    /// First input block of each output block.
+    starts: Vec<usize>,
+}
+
+impl Reach {
+    fn new(conv: &Conv, input: &Layout) -> Self {
+        let inputs = input.c / conv.groups;
+        let outputs = conv.out_channels / conv.groups;
+        let out_blocks = conv.out_channels.div_ceil(BLOCK);
+        let ranges: Vec<(usize, usize)> = (0..out_blocks)
+            .map(|ob| {
+                let first = ob * BLOCK / outputs;
+                let last = ((ob + 1) * BLOCK).min(conv.out_channels).div_ceil(outputs);
+                (first * inputs / input.block, (last * inputs).div_ceil(input.block))
+            })
+            .collect();
+        let blocks = ranges.iter().map(|(start, end)| end - start).max().unwrap_or(1);
+        let limit = input.blocks() - blocks;
+        Reach { blocks, starts: ranges.iter().map(|&(start, _)| start.min(limit)).collect() }
+    }
+
+    /// (outer, inner, step): output block `o * inner + i` starts at input block `o * step`,
+    /// if all of them do.
+    fn pattern(&self) -> Option<(usize, usize, usize)> {
+        let count = self.starts.len();
+        (1..=count).rev().filter(|inner| count.is_multiple_of(*inner)).find_map(|inner| {
+            let step = self.starts.get(inner).copied().unwrap_or(0);
+            let fits = (0..count).all(|ob| self.starts[ob] == ob / inner * step);
+            fits.then_some((count / inner, inner, step))
+        })
+    }
+}
+
+/// Everything a kernel of the convolution needs.
+struct Plan<'a> {
+    conv: &'a Conv,
+    input: Operand,
+    output: Operand,
+    fused: &'a [Fused],
+    /// Input blocks of one output block.
+    blocks: usize,
+    /// Elements of packed weights of one output block.
+    panel: usize,
+}
+
+impl Lowering<'_> {
+    pub(super) fn conv(&mut self, conv: &Conv, input: Operand, output: Operand, fused: &[Fused]) {
+        let reach = Reach::new(conv, &input.layout);
+        let [kh, kw] = conv.window.kernel;
+        let plan = Plan {
+            conv,
+            input,
+            output,
+            fused,
+            blocks: reach.blocks,
+            panel: reach.blocks * kh * kw * input.layout.block * BLOCK,
+        };
+        let out_blocks = reach.starts.len();
+        let weights = self.pack(Pack::Conv {
+            weight: conv.weight.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            groups: conv.groups,
+            in_block: input.layout.block,
+            in_blocks: reach.blocks,
+            starts: reach.starts.clone(),
+        });
+        let bias = self.pack(Pack::Bias {
+            bias: conv.bias.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            len: out_blocks * BLOCK,
+        });
+        match reach.pattern() {
+            Some((outer, inner, step)) => self.conv_kernel(&plan, weights, bias, |b| {
+                let o = b.parallel("group", outer);
+                let i = b.parallel("ob", inner);
+                (&o * inner + i, o * step)
+            }),
+            // Groups that straddle blocks without a regular pattern: a kernel for each block.
+            None => {
+                for (ob, &start) in reach.starts.iter().enumerate() {
+                    self.conv_kernel(&plan, weights, bias, |_| (ob.into(), start.into()));
+                }
+            }
+        }
+    }
+
+    /// One kernel; `place` adds the parallel dimensions over output blocks and gives the output
+    /// block and the first input block.
+    fn conv_kernel(
+        &mut self,
+        plan: &Plan<'_>,
+        weights: Argument,
+        bias: Argument,
+        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+    ) {
+        let Plan { conv, input, output, .. } = *plan;
+        let out_blocks = output.layout.blocks();
+        let [kh, kw] = conv.window.kernel;
+        let [sh, sw] = conv.window.stride;
+        let [dh, dw] = conv.window.dilation;
+        let lanes = self.vectors.lanes;
+        let shape = TileShape::for_vectors(self.vectors);
+
+        let mut draft = Draft::new("conv");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let w_buffer = draft.buffer("weights", weights, out_blocks * plan.panel, Access::Read);
+        let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
+        let addends = declare_addends(&mut draft, plan.fused);
+        let y_buffer = output.declare(&mut draft, "output", Access::ReadWrite);
+
+        let b = &mut draft.b;
+        let (ob, first) = place(b);
+        let n = b.parallel("n", output.layout.n);
+        let oy = b.parallel("oy", output.layout.h);
+
+        let il = &input.layout;
+        let padding = conv.window.padding;
+        let corner =
+            (il.halo.top - padding.top) * il.row() + (il.halo.left - padding.left) * il.block;
+        let row = &n * il.image() + first * il.plane() + &oy * (sh * il.row()) + corner;
+        let rows_of_block = kh * kw * il.block;
+        let chunk_blocks = largest_divisor(plan.blocks, (PANEL_ROWS / rows_of_block).max(1));
+        let chunks = plan.blocks / chunk_blocks;
+        let run = kw * il.block;
+        let mut loops = vec![
+            Reduction {
+                name: "cb",
+                count: chunk_blocks,
+                input_step: il.plane(),
+                weight_step: rows_of_block * BLOCK,
+            },
+            Reduction {
+                name: "ky",
+                count: kh,
+                input_step: dh * il.row(),
+                weight_step: run * BLOCK,
+            },
+        ];
+        if dw == 1 {
+            loops.push(Reduction { name: "k", count: run, input_step: 1, weight_step: BLOCK });
+        } else {
+            loops.push(Reduction {
+                name: "kx",
+                count: kw,
+                input_step: dw * il.block,
+                weight_step: il.block * BLOCK,
+            });
+            loops.push(Reduction { name: "c", count: il.block, input_step: 1, weight_step: BLOCK });
+        }
+
+        let place = Row { plan, buffer: y_buffer, ob: &ob, n: &n, oy: &oy, addends: &addends };
+        if chunks > 1 {
+            place.start_with_bias(b, bias_buffer, lanes);
+        }
+        b.repeat("chunk", chunks, |b, chunk| {
+            let row = &row + &chunk * (chunk_blocks * il.plane());
+            let panel = &ob * plan.panel + &chunk * (chunk_blocks * rows_of_block * BLOCK);
+            b.repeat("part", BLOCK / (shape.vectors * usize::from(lanes)), |b, part| {
+                let lane = &part * (shape.vectors * usize::from(lanes));
+                let mut done = 0;
+                for (tiles, pixels) in split(output.layout.w, shape.pixels) {
+                    b.repeat("tile", tiles, |b, t| {
+                        let ox = &t * pixels + done;
+                        let input = Source { buffer: x_buffer, at: &row + &ox * (sw * il.block) };
+                        let offsets: Vec<usize> = (0..pixels).map(|p| p * sw * il.block).collect();
+                        let sources: Vec<Source> = (0..shape.vectors)
+                            .map(|v| Source {
+                                buffer: w_buffer,
+                                at: &panel + &lane + v * usize::from(lanes),
+                            })
+                            .collect();
+                        let initial = if chunks > 1 { None } else { Some(bias_buffer) };
+                        let accumulators =
+                            place.begin(b, initial, &lane, shape.vectors, pixels, lanes);
+                        let tile = Tile {
+                            input: &input,
+                            pixels: &offsets,
+                            weights: &sources,
+                            loops: &loops,
+                        };
+                        tile::multiply(b, &tile, &accumulators);
+                        place.end(b, &accumulators, &ox, &lane, chunks > 1);
+                    });
+                    done += tiles * pixels;
+                }
+            });
+        });
+        if chunks > 1 && !plan.fused.is_empty() {
+            place.finish(b, lanes);
+        }
+        self.call(draft);
+    }
+}
+
+/// The register tile of a target.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TileShape {
+    /// Vectors of output channels.
+    pub(super) vectors: usize,
+    /// Pixels.
+    pub(super) pixels: usize,
+}
+
+impl TileShape {
+    /// Accumulators, one row of weights and one spread input fill the registers.
+    pub(super) fn for_vectors(vectors: super::Vectors) -> Self {
+        let wide = vectors.per_block().min(if vectors.registers >= 32 { 4 } else { 2 });
+        TileShape { vectors: wide, pixels: (vectors.registers - wide - 1) / wide }
+    }
+}
+
+/// The output row at work.
+struct Row<'a> {
+    plan: &'a Plan<'a>,
+    buffer: BufferId,
+    ob: &'a Affine,
+    n: &'a Affine,
+    oy: &'a Affine,
+    addends: &'a [Option<BufferId>],
+}
+
+impl Row<'_> {
+    fn at(&self, ox: &Affine) -> Affine {
+        self.plan.output.at(self.n, self.ob, self.oy, ox)
+    }
+
+    /// Every pixel of the row becomes the bias, chunks add to it.
+    fn start_with_bias(&self, b: &mut Builder, bias: BufferId, lanes: u8) {
+        let vectors = BLOCK / usize::from(lanes);
+        let values: Vec<Reg> = (0..vectors)
+            .map(|v| b.load(lanes, bias, self.ob * BLOCK + v * usize::from(lanes)))
+            .collect();
+        b.repeat("x", self.plan.output.layout.w, |b, x| {
+            for (v, &value) in values.iter().enumerate() {
+                b.store(self.buffer, self.at(&x) + v * usize::from(lanes), value);
+            }
+        });
+    }
+
+    /// Accumulators at the bias, or at zero where the sum joins a total in memory.
+    fn begin(
+        &self,
+        b: &mut Builder,
+        bias: Option<BufferId>,
+        lane: &Affine,
+        vectors: usize,
+        pixels: usize,
+        lanes: u8,
+    ) -> Vec<Vec<Reg>> {
+        (0..vectors)
+            .map(|v| {
+                (0..pixels)
+                    .map(|_| match bias {
+                        Some(bias) => {
+                            b.load(lanes, bias, self.ob * BLOCK + lane + v * usize::from(lanes))
+                        }
+                        None => b.constant(lanes, 0.0),
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Stores a tile: added to the total, or with its epilogue.
+    fn end(
+        &self,
+        b: &mut Builder,
+        accumulators: &[Vec<Reg>],
+        ox: &Affine,
+        lane: &Affine,
+        add: bool,
+    ) {
+        for (v, column) in accumulators.iter().enumerate() {
+            for (p, &acc) in column.iter().enumerate() {
+                let x = ox + p;
+                let lanes = b.lanes(acc);
+                let lane = lane + v * usize::from(lanes);
+                let at = self.at(&x) + &lane;
+                let value = if add {
+                    let total = b.load(lanes, self.buffer, &at);
+                    b.binary(Binary::Add, total, acc)
+                } else {
+                    let place = (self.n, self.ob, self.oy, &x);
+                    apply(b, self.plan.fused, self.addends, acc, place, &lane)
+                };
+                b.store(self.buffer, at, value);
+            }
+        }
+    }
+
+    /// The epilogue over the finished row.
+    fn finish(&self, b: &mut Builder, lanes: u8) {
+        b.repeat("x", self.plan.output.layout.w, |b, x| {
+            for v in 0..BLOCK / usize::from(lanes) {
+                let lane = Affine::from(v * usize::from(lanes));
+                let at = self.at(&x) + &lane;
+                let total = b.load(lanes, self.buffer, &at);
+                let place = (self.n, self.ob, self.oy, &x);
+                let value = apply(b, self.plan.fused, self.addends, total, place, &lane);
+                b.store(self.buffer, at, value);
+            }
+        });
+    }
+}

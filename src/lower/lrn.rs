@@ -1,0 +1,154 @@
+//! Local response normalisation across channels, alone or in front of a pooling.
+//!
+//! The squares of one pixel are laid out as one run of channels with zeros at both ends, so that
+//! a window's sum is a few unaligned loads whatever block the channels come from. The power is a
+//! product of square roots (x^0.75 = sqrt(x) sqrt(sqrt(x))), correctly rounded on every CPU.
+
+use super::pool::{self, Source, spans_of};
+use super::{Argument, Draft, Lowering, Operand, math};
+use crate::graph::{Lrn, Pool};
+use crate::layout::{BLOCK, Layout};
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId};
+
+/// Whether normalisation and pooling can share a kernel: every window lies inside the map.
+pub(super) fn fusible(pool: &Pool, input: &Layout) -> bool {
+    let output = pool::output_layout(pool, input);
+    let (rows, columns) = spans_of(pool, input, &output);
+    rows.len() == 1 && columns.len() == 1
+}
+
+/// The scratch row of squares: pixels of `pitch` channels each, `reach` zeros at both ends.
+struct Squares {
+    buffer: BufferId,
+    reach: usize,
+    pitch: usize,
+}
+
+impl Squares {
+    fn pitch(lrn: &Lrn, layout: &Layout) -> usize {
+        // Loads of the last block reach past its end by `reach`.
+        (layout.blocks() * BLOCK + 2 * (lrn.size / 2)).next_multiple_of(BLOCK)
+    }
+}
+
+/// Normalises the row `y` of image `n`; `store_at(block, x)` says where results go.
+#[expect(clippy::too_many_arguments, reason = "one row of one image from here to there")]
+fn normalise_row(
+    b: &mut Builder,
+    lrn: &Lrn,
+    input: Operand,
+    x_buffer: BufferId,
+    squares: &Squares,
+    (n, y): (&Affine, &Affine),
+    y_buffer: BufferId,
+    store_at: &dyn Fn(&Affine, &Affine) -> Affine,
+    lanes: u8,
+) {
+    let layout = input.layout;
+    let width = usize::from(lanes);
+    b.repeat("x", layout.w, |b, x| {
+        let pixel = &x * squares.pitch;
+        // Zeros first: the squares overwrite what belongs to channels.
+        let zero = b.constant(lanes, 0.0);
+        b.store(squares.buffer, &pixel, zero);
+        b.store(squares.buffer, &pixel + (squares.pitch - BLOCK), zero);
+        for lane in (0..BLOCK).step_by(width) {
+            b.store(squares.buffer, &pixel + (squares.pitch - BLOCK + lane), zero);
+        }
+        b.repeat("cb", layout.blocks(), |b, cb| {
+            for lane in (0..BLOCK).step_by(width) {
+                let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
+                let square = b.binary(Binary::Mul, value, value);
+                b.store(squares.buffer, &pixel + &cb * BLOCK + (squares.reach + lane), square);
+            }
+        });
+        // Lanes past the last channel may hold anything; they are no neighbours.
+        if !layout.c.is_multiple_of(BLOCK) {
+            let zero = b.constant(1, 0.0);
+            for past in layout.c..(layout.c + squares.reach).min(layout.blocks() * BLOCK) {
+                b.store(squares.buffer, &pixel + (squares.reach + past), zero);
+            }
+        }
+    });
+    let scale = b.constant(lanes, lrn.scale() as f32);
+    let k = b.constant(lanes, lrn.k as f32);
+    b.repeat("x", layout.w, |b, x| {
+        b.repeat("cb", layout.blocks(), |b, cb| {
+            for lane in (0..BLOCK).step_by(width) {
+                let first = &x * squares.pitch + &cb * BLOCK + lane;
+                let mut sum = b.load(lanes, squares.buffer, &first);
+                for offset in 1..lrn.size {
+                    let next = b.load(lanes, squares.buffer, &first + offset);
+                    sum = b.binary(Binary::Add, sum, next);
+                }
+                let base = b.fma(sum, scale, k);
+                let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
+                let divisor = math::power(b, base, lrn.beta);
+                let result = b.binary(Binary::Div, value, divisor);
+                b.store(y_buffer, store_at(&cb, &x) + lane, result);
+            }
+        });
+    });
+}
+
+fn declare_squares(draft: &mut Draft, lrn: &Lrn, layout: &Layout) -> Squares {
+    let pitch = Squares::pitch(lrn, layout);
+    let buffer = draft.buffer("squares", Argument::Local, layout.w * pitch, Access::Local);
+    Squares { buffer, reach: lrn.size / 2, pitch }
+}
+
+impl Lowering<'_> {
+    pub(super) fn lrn(&mut self, lrn: &Lrn, input: Operand, output: Operand) {
+        let lanes = self.vectors.lanes;
+        let mut draft = Draft::new("lrn");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let y_buffer = output.declare(&mut draft, "output", Access::Write);
+        let squares = declare_squares(&mut draft, lrn, &input.layout);
+        let b = &mut draft.b;
+        let n = b.parallel("n", input.layout.n);
+        let y = b.parallel("y", input.layout.h);
+        let store_at = |cb: &Affine, x: &Affine| output.at(&n, cb, &y, x);
+        normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), y_buffer, &store_at, lanes);
+        self.call(draft);
+    }
+
+    /// Normalises the rows under one row of pooling windows into scratch, then pools them there.
+    pub(super) fn lrn_pool(&mut self, lrn: &Lrn, pool: &Pool, input: Operand, output: Operand) {
+        let lanes = self.vectors.lanes;
+        let width = usize::from(lanes);
+        let layout = input.layout;
+        let [kernel_rows, _] = pool.window.kernel;
+        let [sh, sw] = pool.window.stride;
+        let (rows, columns) = spans_of(pool, &layout, &output.layout);
+        let row = layout.w * BLOCK;
+        let map = layout.blocks() * row;
+
+        let mut draft = Draft::new("lrn_pool");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let y_buffer = output.declare(&mut draft, "output", Access::Write);
+        let squares = declare_squares(&mut draft, lrn, &layout);
+        let normal = draft.buffer("normalised", Argument::Local, kernel_rows * map, Access::Local);
+        let b = &mut draft.b;
+        let n = b.parallel("n", output.layout.n);
+        let oy = b.parallel("oy", output.layout.h);
+        b.repeat("ky", kernel_rows, |b, ky| {
+            let y = &oy * sh + &ky;
+            let store_at = |cb: &Affine, x: &Affine| &ky * map + cb * row + x * BLOCK;
+            normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), normal, &store_at, lanes);
+        });
+        b.repeat("cb", output.layout.blocks(), |b, cb| {
+            b.repeat("ox", output.layout.w, |b, ox| {
+                for lane in (0..BLOCK).step_by(width) {
+                    let at = |y: &Affine, x: &Affine| y * map + &cb * row + x * BLOCK + lane;
+                    let source = Source { buffer: normal, at: &at };
+                    let corner = (&Affine::default(), &(&ox * sw));
+                    let spans = (&rows[0], &columns[0]);
+                    let value = pool::window(b, pool, &source, spans, corner, lanes);
+                    b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
+                }
+            });
+        });
+        self.call(draft);
+    }
+}

@@ -1,0 +1,326 @@
+//! Lowering: fused graph nodes to calls of kernels. One file an operator; `tile` is the register
+//! tile that convolution and linear layers share, `pack` says how weights are laid out for it.
+//!
+//! A kernel knows shapes and layouts, never addresses: its buffers are bound to values, weights
+//! and temporaries here, and `plan` gives those their places.
+
+mod conv;
+mod convert;
+mod elementwise;
+mod linear;
+mod lrn;
+mod math;
+pub mod pack;
+mod pool;
+mod softmax;
+mod tile;
+
+use crate::graph::{Activation, Epilogue, Graph, Node, Op, ValueId};
+use crate::layout::Layout;
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, BufferId, Kernel, Reg};
+use pack::Pack;
+
+/// Vector registers that lowerings tile for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Vectors {
+    /// f32 lanes of a register: 4, 8 or 16.
+    pub lanes: u8,
+    /// Registers of the machine.
+    pub registers: usize,
+}
+
+impl Vectors {
+    /// 128-bit registers, sixteen of them: what every x86-64 has.
+    pub const SSE: Vectors = Vectors { lanes: 4, registers: 16 };
+
+    /// Registers that hold one block of channels.
+    pub(crate) fn per_block(self) -> usize {
+        crate::layout::BLOCK / usize::from(self.lanes)
+    }
+}
+
+/// What a kernel's buffer is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Argument {
+    /// The caller's input.
+    Input,
+    /// The caller's output.
+    Output,
+    /// An activation.
+    Value(ValueId),
+    /// Index into [`Lowered::temporaries`].
+    Temporary(usize),
+    /// Index into [`Lowered::packs`].
+    Weights(usize),
+    /// Scratch of the running thread.
+    Local,
+}
+
+/// One call of a kernel over its whole parallel space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Name of the graph node it belongs to.
+    pub node: String,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// One for each of the kernel's buffers.
+    pub arguments: Vec<Argument>,
+}
+
+/// A lowered graph.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Lowered {
+    /// In order.
+    pub calls: Vec<Call>,
+    /// Elements of each temporary.
+    pub temporaries: Vec<usize>,
+    /// The packed weights.
+    pub packs: Vec<Pack>,
+}
+
+/// Lowers a whole graph, from the caller's dense input to the caller's dense output.
+pub fn lower(graph: &Graph, layouts: &[Layout], vectors: Vectors) -> Lowered {
+    let mut lowering =
+        Lowering { graph, layouts, vectors, node: String::new(), out: Lowered::default() };
+    lowering.input();
+    for node in &graph.nodes {
+        lowering.node.clone_from(&node.name);
+        lowering.lower_node(node);
+    }
+    lowering.output();
+    lowering.out
+}
+
+/// State of a lowering.
+struct Lowering<'g> {
+    graph: &'g Graph,
+    layouts: &'g [Layout],
+    vectors: Vectors,
+    /// Name of the node at work.
+    node: String,
+    out: Lowered,
+}
+
+/// A kernel being written together with what its buffers are bound to.
+struct Draft {
+    b: Builder,
+    arguments: Vec<Argument>,
+}
+
+impl Draft {
+    fn new(name: &str) -> Self {
+        Draft { b: Builder::new(name), arguments: Vec::new() }
+    }
+
+    fn buffer(&mut self, name: &str, argument: Argument, len: usize, access: Access) -> BufferId {
+        self.arguments.push(argument);
+        self.b.buffer(name, len, access)
+    }
+}
+
+/// An activation as a kernel sees it: where it is and how it lies.
+#[derive(Debug, Clone, Copy)]
+struct Operand {
+    argument: Argument,
+    layout: Layout,
+}
+
+impl Operand {
+    fn declare(&self, draft: &mut Draft, name: &str, access: Access) -> BufferId {
+        draft.buffer(name, self.argument, self.layout.len(), access)
+    }
+
+    /// Position of block `cb`, row `y`, column `x` of image `n`, halo skipped.
+    fn at(&self, n: &Affine, cb: &Affine, y: &Affine, x: &Affine) -> Affine {
+        n * self.layout.image()
+            + cb * self.layout.plane()
+            + y * self.layout.row()
+            + x * self.layout.block
+            + self.layout.origin()
+    }
+}
+
+impl Lowering<'_> {
+    fn operand(&self, value: ValueId) -> Operand {
+        Operand { argument: Argument::Value(value), layout: self.layouts[value.index()] }
+    }
+
+    fn temporary(&mut self, layout: Layout) -> Operand {
+        self.out.temporaries.push(layout.len());
+        Operand { argument: Argument::Temporary(self.out.temporaries.len() - 1), layout }
+    }
+
+    fn pack(&mut self, pack: Pack) -> Argument {
+        self.out.packs.push(pack);
+        Argument::Weights(self.out.packs.len() - 1)
+    }
+
+    fn call(&mut self, draft: Draft) {
+        self.out.calls.push(Call {
+            node: self.node.clone(),
+            kernel: draft.b.finish(),
+            arguments: draft.arguments,
+        });
+    }
+
+    fn lower_node(&mut self, node: &Node) {
+        let output = self.operand(node.output);
+        self.halo(output);
+        let input = self.operand(node.inputs[0]);
+        match &node.op {
+            Op::Conv(conv) => self.lower_fused(node, &conv.epilogue, |this, out, prefix| {
+                this.conv(conv, input, out, prefix);
+            }),
+            Op::Linear(linear) => self.lower_fused(node, &linear.epilogue, |this, out, prefix| {
+                this.linear(linear, input, out, prefix);
+            }),
+            Op::Pool(pool) => self.pool(pool, input, output),
+            Op::Lrn(lrn) => self.lrn(lrn, input, output),
+            Op::Activation(activation) => self.activation(*activation, input, output),
+            Op::Dropout { .. } => self.copy(input, output),
+            Op::Flatten => self.flatten(input, output),
+            Op::Softmax => self.softmax(input, output),
+            Op::BatchNorm(norm) => self.batch_norm(norm, input, output),
+            Op::Add => {
+                let inputs: Vec<Operand> = node.inputs.iter().map(|&v| self.operand(v)).collect();
+                self.add(&inputs, output);
+            }
+            Op::Concat => {
+                let inputs: Vec<Operand> = node.inputs.iter().map(|&v| self.operand(v)).collect();
+                self.concat(&inputs, output);
+            }
+        }
+    }
+
+    /// Splits an epilogue into the elementwise part that the producing kernel applies in
+    /// registers and the stages after it (LRN, pooling), which get kernels of their own.
+    fn lower_fused(
+        &mut self,
+        node: &Node,
+        epilogue: &[Epilogue],
+        produce: impl FnOnce(&mut Self, Operand, &[Fused]),
+    ) {
+        let output = self.operand(node.output);
+        let addends: Vec<Operand> =
+            node.inputs[1..].iter().map(|&value| self.operand(value)).collect();
+        let mut addends = addends.into_iter();
+        let mut prefix = Vec::new();
+        let mut rest = epilogue;
+        while let [first, tail @ ..] = rest {
+            match first {
+                Epilogue::Activation(activation) => prefix.push(Fused::Activation(*activation)),
+                Epilogue::Add => match addends.next() {
+                    Some(operand) => prefix.push(Fused::Add(operand)),
+                    None => break,
+                },
+                Epilogue::Lrn(_) | Epilogue::Pool(_) => break,
+            }
+            rest = tail;
+        }
+        if rest.is_empty() {
+            produce(self, output, &prefix);
+            return;
+        }
+        let whole = match &node.op {
+            Op::Conv(conv) => {
+                let input = self.layouts[node.inputs[0].index()];
+                conv::output_layout(conv, &input)
+            }
+            _ => Layout { halo: Default::default(), ..output.layout },
+        };
+        let mut current = self.temporary(whole);
+        produce(self, current, &prefix);
+        while let [first, tail @ ..] = rest {
+            match (first, tail) {
+                (Epilogue::Lrn(lrn), [Epilogue::Pool(pool), tail @ ..])
+                    if lrn::fusible(pool, &current.layout) =>
+                {
+                    let next =
+                        self.stage_output(tail, pool::output_layout(pool, &current.layout), output);
+                    self.lrn_pool(lrn, pool, current, next);
+                    current = next;
+                    rest = tail;
+                }
+                (Epilogue::Lrn(lrn), tail) => {
+                    let next = self.stage_output(tail, current.layout, output);
+                    self.lrn(lrn, current, next);
+                    current = next;
+                    rest = tail;
+                }
+                (Epilogue::Pool(pool), tail) => {
+                    let next =
+                        self.stage_output(tail, pool::output_layout(pool, &current.layout), output);
+                    self.pool(pool, current, next);
+                    current = next;
+                    rest = tail;
+                }
+                (Epilogue::Activation(activation), tail) => {
+                    let next = self.stage_output(tail, current.layout, output);
+                    self.activation(*activation, current, next);
+                    current = next;
+                    rest = tail;
+                }
+                (Epilogue::Add, tail) => {
+                    let next = self.stage_output(tail, current.layout, output);
+                    if let Some(addend) = addends.next() {
+                        self.add(&[current, addend], next);
+                    }
+                    current = next;
+                    rest = tail;
+                }
+            }
+        }
+    }
+
+    /// Where a stage of an epilogue stores: the node's output if it is the last one.
+    fn stage_output(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
+        if rest.is_empty() { output } else { self.temporary(layout) }
+    }
+}
+
+/// Elementwise work that a kernel does before it stores.
+#[derive(Debug, Clone, Copy)]
+enum Fused {
+    Activation(Activation),
+    Add(Operand),
+}
+
+/// Declares the addends of an epilogue; `apply` loads them.
+fn declare_addends(draft: &mut Draft, fused: &[Fused]) -> Vec<Option<BufferId>> {
+    fused
+        .iter()
+        .enumerate()
+        .map(|(index, step)| match step {
+            Fused::Add(operand) => {
+                Some(operand.declare(draft, &format!("addend{index}"), Access::Read))
+            }
+            Fused::Activation(_) => None,
+        })
+        .collect()
+}
+
+/// Applies an epilogue to a register that holds the lanes from `lane` of the block at
+/// (n, cb, y, x).
+fn apply(
+    b: &mut Builder,
+    fused: &[Fused],
+    addends: &[Option<BufferId>],
+    mut value: Reg,
+    place: (&Affine, &Affine, &Affine, &Affine),
+    lane: &Affine,
+) -> Reg {
+    for (step, buffer) in fused.iter().zip(addends) {
+        value = match (step, buffer) {
+            (Fused::Activation(activation), _) => math::activation(b, *activation, value),
+            (Fused::Add(operand), Some(buffer)) => {
+                let (n, cb, y, x) = place;
+                let lanes = b.lanes(value);
+                let addend = b.load(lanes, *buffer, operand.at(n, cb, y, x) + lane);
+                b.binary(alexc_codegen::ir::Binary::Add, value, addend)
+            }
+            (Fused::Add(_), None) => value,
+        };
+    }
+    value
+}

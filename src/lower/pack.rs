@@ -1,0 +1,283 @@
+//! How weights are laid out for the kernels. A pack is a description; `write` makes the elements
+//! from a source of tensors, in independent parts so that all threads can share the work.
+
+use crate::graph::{BatchNorm, Tensor};
+use crate::layout::BLOCK;
+use crate::weights::TensorSource;
+
+/// One buffer of packed weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pack {
+    /// Kernels of a convolution, a panel for each block of outputs:
+    /// `[output block][input block of its reach][ky][kx][input lane][BLOCK outputs]`.
+    /// Lanes without a channel and products across groups are zero.
+    Conv {
+        /// `[out_channels, in_channels / groups, kh, kw]`.
+        weight: Tensor,
+        /// Folded into the weights.
+        batch_norm: Option<BatchNorm>,
+        /// Groups of the convolution.
+        groups: usize,
+        /// Channels of an input block.
+        in_block: usize,
+        /// Input blocks that every output block reads.
+        in_blocks: usize,
+        /// The first of them for each output block.
+        starts: Vec<usize>,
+    },
+    /// One number an output, zeros up to `len`.
+    Bias {
+        /// `[outputs]`; absent: zeros.
+        bias: Option<Tensor>,
+        /// Folded into the bias.
+        batch_norm: Option<BatchNorm>,
+        /// Elements.
+        len: usize,
+    },
+    /// A matrix over a blocked activation:
+    /// `[output block][input block][pixel][input lane][BLOCK outputs]`.
+    Linear {
+        /// `[out_features, channels * pixels]`.
+        weight: Tensor,
+        /// Channels of the activation.
+        channels: usize,
+        /// Pixels of a channel.
+        pixels: usize,
+        /// Channels of an input block.
+        in_block: usize,
+    },
+    /// `weight / sqrt(running_var + eps)`, zeros up to `len`.
+    BatchNormScale {
+        /// The normalisation.
+        norm: BatchNorm,
+        /// Elements.
+        len: usize,
+    },
+    /// `bias - running_mean * scale`, zeros up to `len`.
+    BatchNormShift {
+        /// The normalisation.
+        norm: BatchNorm,
+        /// Elements.
+        len: usize,
+    },
+}
+
+/// Scale and shift of a batch normalisation, per channel, in f64.
+fn scale_and_shift(norm: &BatchNorm, source: &dyn TensorSource) -> (Vec<f64>, Vec<f64>) {
+    let weight = source.all(&norm.weight);
+    let bias = source.all(&norm.bias);
+    let mean = source.all(&norm.running_mean);
+    let var = source.all(&norm.running_var);
+    let scale: Vec<f64> = weight
+        .iter()
+        .zip(var.iter())
+        .map(|(&w, &v)| f64::from(w) / (f64::from(v) + norm.eps).sqrt())
+        .collect();
+    let shift =
+        (0..scale.len()).map(|c| f64::from(bias[c]) - f64::from(mean[c]) * scale[c]).collect();
+    (scale, shift)
+}
+
+impl Pack {
+    /// The tensors that it reads.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        fn of_norm(norm: &BatchNorm) -> [&Tensor; 4] {
+            [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var]
+        }
+        match self {
+            Pack::Conv { weight, batch_norm, .. } => {
+                let mut list = vec![weight];
+                list.extend(batch_norm.iter().flat_map(of_norm));
+                list
+            }
+            Pack::Bias { bias, batch_norm, .. } => {
+                let mut list: Vec<&Tensor> = bias.iter().collect();
+                list.extend(batch_norm.iter().flat_map(of_norm));
+                list
+            }
+            Pack::Linear { weight, .. } => vec![weight],
+            Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
+                of_norm(norm).to_vec()
+            }
+        }
+    }
+
+    /// Elements of one part.
+    pub fn part_len(&self) -> usize {
+        match self {
+            Pack::Conv { weight, in_block, in_blocks, .. } => {
+                in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
+            }
+            Pack::Linear { channels, pixels, in_block, .. } => {
+                channels.div_ceil(*in_block) * pixels * in_block * BLOCK
+            }
+            Pack::Bias { len, .. }
+            | Pack::BatchNormScale { len, .. }
+            | Pack::BatchNormShift { len, .. } => *len,
+        }
+    }
+
+    /// Number of parts, each of [`Pack::part_len`] elements, one after the other.
+    pub fn parts(&self) -> usize {
+        match self {
+            Pack::Conv { starts, .. } => starts.len(),
+            Pack::Linear { weight, .. } => weight.shape[0].div_ceil(BLOCK),
+            Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
+        }
+    }
+
+    /// Elements in all.
+    pub fn len(&self) -> usize {
+        self.parts() * self.part_len()
+    }
+
+    /// True where there is nothing to pack (never for a verified graph).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes one part: `out` has [`Pack::part_len`] elements, every one of which is written.
+    pub fn write(&self, part: usize, source: &dyn TensorSource, out: &mut [f32]) {
+        match self {
+            Pack::Conv { weight, batch_norm, groups, in_block, in_blocks, starts } => {
+                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                out.fill(0.0);
+                let &[outputs, inputs, kh, kw] = weight.shape.as_slice() else {
+                    return;
+                };
+                let outputs_of_group = outputs / groups;
+                for lane in 0..BLOCK.min(outputs - part * BLOCK) {
+                    let o = part * BLOCK + lane;
+                    let kernel_len = inputs * kh * kw;
+                    let kernel = source.slice(weight, o * kernel_len..(o + 1) * kernel_len);
+                    let scale = scale.as_ref().map(|s| s[o]);
+                    for i in 0..inputs {
+                        let channel = o / outputs_of_group * inputs + i;
+                        let block = channel / in_block - starts[part];
+                        debug_assert!(block < *in_blocks);
+                        for k in 0..kh * kw {
+                            let value = kernel[i * kh * kw + k];
+                            let row = (block * kh * kw + k) * in_block + channel % in_block;
+                            out[row * BLOCK + lane] = match scale {
+                                Some(scale) => (f64::from(value) * scale) as f32,
+                                None => value,
+                            };
+                        }
+                    }
+                }
+            }
+            Pack::Bias { bias, batch_norm, .. } => {
+                out.fill(0.0);
+                let bias = bias.as_ref().map(|bias| source.all(bias));
+                match batch_norm {
+                    None => {
+                        if let Some(bias) = bias {
+                            out[..bias.len()].copy_from_slice(&bias);
+                        }
+                    }
+                    Some(norm) => {
+                        let (scale, shift) = scale_and_shift(norm, source);
+                        for (c, out) in out.iter_mut().enumerate().take(scale.len()) {
+                            let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[c]));
+                            *out = (bias * scale[c] + shift[c]) as f32;
+                        }
+                    }
+                }
+            }
+            Pack::Linear { weight, channels, pixels, in_block } => {
+                let inputs = weight.shape[1];
+                let first = part * BLOCK;
+                let lanes = BLOCK.min(weight.shape[0] - first);
+                let matrix = source.slice(weight, first * inputs..(first + lanes) * inputs);
+                transpose_panel(&matrix, lanes, [*channels, *pixels, *in_block], out);
+            }
+            Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
+                let (scale, shift) = scale_and_shift(norm, source);
+                let values =
+                    if matches!(self, Pack::BatchNormScale { .. }) { scale } else { shift };
+                out.fill(0.0);
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = value as f32;
+                }
+            }
+        }
+    }
+}
+
+/// `lanes` rows of a matrix, each `[channels][pixels]`, to
+/// `[input block][pixel][input lane][BLOCK]`.
+fn transpose_panel(
+    matrix: &[f32],
+    lanes: usize,
+    [channels, pixels, in_block]: [usize; 3],
+    out: &mut [f32],
+) {
+    let inputs = channels * pixels;
+    for (row, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+        let (place, lane) = (row / in_block, row % in_block);
+        let (block, pixel) = (place / pixels, place % pixels);
+        let channel = block * in_block + lane;
+        if channel >= channels || lanes < BLOCK {
+            out.fill(0.0);
+        }
+        if channel < channels {
+            let from = channel * pixels + pixel;
+            for (o, out) in out.iter_mut().enumerate().take(lanes) {
+                *out = matrix[o * inputs + from];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pack;
+    use crate::graph::Tensor;
+    use crate::weights::TensorSource;
+    use std::borrow::Cow;
+    use std::ops::Range;
+
+    /// Every element is its index.
+    struct Counting;
+
+    impl TensorSource for Counting {
+        fn slice(&self, _: &Tensor, range: Range<usize>) -> Cow<'_, [f32]> {
+            Cow::Owned(range.map(|i| i as f32).collect())
+        }
+    }
+
+    #[test]
+    fn linear_follows_the_blocked_activation() {
+        let weight = Tensor { name: "w".into(), shape: vec![17, 6] };
+        let pack = Pack::Linear { weight, channels: 3, pixels: 2, in_block: 16 };
+        assert_eq!((pack.parts(), pack.part_len()), (2, 2 * 16 * 16));
+        let mut out = vec![f32::NAN; pack.part_len()];
+        pack.write(0, &Counting, &mut out);
+        // Output 5, channel 2, pixel 1: element 5 * 6 + 2 * 2 + 1 of the matrix.
+        assert_eq!(out[(16 + 2) * 16 + 5], 35.0);
+        assert_eq!(out[3 * 16], 0.0, "there is no fourth channel");
+        pack.write(1, &Counting, &mut out);
+        assert_eq!(out[(16 + 2) * 16], 16.0 * 6.0 + 5.0);
+        assert_eq!(out[(16 + 2) * 16 + 1], 0.0, "there is no output 17");
+    }
+
+    #[test]
+    fn groups_keep_apart() {
+        let weight = Tensor { name: "w".into(), shape: vec![4, 2, 1, 1] };
+        let pack = Pack::Conv {
+            weight,
+            batch_norm: None,
+            groups: 2,
+            in_block: 4,
+            in_blocks: 1,
+            starts: vec![0],
+        };
+        let mut out = vec![f32::NAN; pack.part_len()];
+        pack.write(0, &Counting, &mut out);
+        let row = |channel: usize| &out[channel * 16..channel * 16 + 4];
+        assert_eq!(row(0), [0.0, 2.0, 0.0, 0.0]);
+        assert_eq!(row(1), [1.0, 3.0, 0.0, 0.0]);
+        assert_eq!(row(2), [0.0, 0.0, 4.0, 6.0]);
+        assert_eq!(row(3), [0.0, 0.0, 5.0, 7.0]);
+    }
+}

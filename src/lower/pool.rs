@@ -1,0 +1,185 @@
+//! Max and average pooling over blocked activations.
+//!
+//! Windows that padding or the map's edge cut are told apart when the kernel is written: positions
+//! with the same cut share a loop, so no bound is tested while running.
+
+use super::{Draft, Lowering, Operand};
+use crate::graph::{Padding, Pool, PoolKind};
+use crate::layout::{BLOCK, Layout};
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+use std::ops::Range;
+
+/// Consecutive output positions of one axis whose windows are cut alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    /// First output position.
+    pub(super) first: usize,
+    /// How many.
+    pub(super) count: usize,
+    /// Cells of the window inside the map.
+    pub(super) cells: Range<usize>,
+    /// Cells of the window inside the padded map.
+    pub(super) padded: usize,
+}
+
+/// The spans of one axis.
+pub(super) fn spans(
+    size: usize,
+    output: usize,
+    kernel: usize,
+    stride: usize,
+    before: usize,
+    after: usize,
+) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for position in 0..output {
+        let start = position * stride;
+        let cells = before.saturating_sub(start)..(size + before - start).min(kernel);
+        let padded = (size + before + after - start).min(kernel);
+        match spans.last_mut() {
+            Some(last) if last.cells == cells && last.padded == padded => last.count += 1,
+            _ => spans.push(Span { first: position, count: 1, cells, padded }),
+        }
+    }
+    spans
+}
+
+/// Spans of both axes: rows, columns.
+pub(super) fn spans_of(pool: &Pool, input: &Layout, output: &Layout) -> (Vec<Span>, Vec<Span>) {
+    let [kh, kw] = pool.window.kernel;
+    let [sh, sw] = pool.window.stride;
+    let Padding { top, left, bottom, right } = pool.window.padding;
+    (spans(input.h, output.h, kh, sh, top, bottom), spans(input.w, output.w, kw, sw, left, right))
+}
+
+/// Layout of a pooled map without halo.
+pub(super) fn output_layout(pool: &Pool, input: &Layout) -> Layout {
+    let Padding { top, left, bottom, right } = pool.window.padding;
+    let size = |input: usize, before: usize, after: usize, axis: usize| {
+        let (kernel, stride) = (pool.window.kernel[axis], pool.window.stride[axis]);
+        let room = input + before + after - kernel;
+        if !pool.ceil_mode {
+            return room / stride + 1;
+        }
+        let size = room.div_ceil(stride) + 1;
+        // A last window that would start in the padding after the map is dropped.
+        if (size - 1) * stride >= input + before { size - 1 } else { size }
+    };
+    Layout {
+        h: size(input.h, top, bottom, 0),
+        w: size(input.w, left, right, 1),
+        halo: Padding::default(),
+        block: BLOCK,
+        ..*input
+    }
+}
+
+/// A map that a window moves over: `at(row, column)` gives positions in `buffer`.
+pub(super) struct Source<'a> {
+    pub(super) buffer: BufferId,
+    pub(super) at: &'a dyn Fn(&Affine, &Affine) -> Affine,
+}
+
+/// One pooled vector: the cells of the window at (y, x) of the padded map's origin.
+pub(super) fn window(
+    b: &mut Builder,
+    pool: &Pool,
+    source: &Source<'_>,
+    (ys, xs): (&Span, &Span),
+    (y, x): (&Affine, &Affine),
+    lanes: u8,
+) -> Reg {
+    let Padding { top, left, .. } = pool.window.padding;
+    let mut total: Option<Reg> = None;
+    for ky in ys.cells.clone() {
+        for kx in xs.cells.clone() {
+            let row = y + (ky as i64 - top as i64);
+            let column = x + (kx as i64 - left as i64);
+            let cell = b.load(lanes, source.buffer, (source.at)(&row, &column));
+            total = Some(match (total, pool.kind) {
+                (None, _) => cell,
+                (Some(total), PoolKind::Max) => b.binary(Binary::Max, cell, total),
+                (Some(total), PoolKind::Avg) => b.binary(Binary::Add, total, cell),
+            });
+        }
+    }
+    let total = total.unwrap_or_else(|| b.constant(lanes, 0.0));
+    if pool.kind == PoolKind::Max {
+        return total;
+    }
+    let cells = if pool.count_include_pad {
+        ys.padded * xs.padded
+    } else {
+        ys.cells.len() * xs.cells.len()
+    };
+    let cells = b.constant(lanes, cells as f32);
+    b.binary(Binary::Div, total, cells)
+}
+
+impl Lowering<'_> {
+    pub(super) fn pool(&mut self, pool: &Pool, input: Operand, output: Operand) {
+        let lanes = self.vectors.lanes;
+        let (rows, columns) = spans_of(pool, &input.layout, &output.layout);
+        let [sh, sw] = pool.window.stride;
+
+        let mut draft = Draft::new("pool");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let y_buffer = output.declare(&mut draft, "output", Access::Write);
+        let b = &mut draft.b;
+        let n = b.parallel("n", output.layout.n);
+        let cb = b.parallel("cb", output.layout.blocks());
+        // Rows join the parallel space where their windows are all alike.
+        let row_in_space = (rows.len() == 1).then(|| b.parallel("oy", output.layout.h));
+
+        for span in &rows {
+            let count = if row_in_space.is_some() { 1 } else { span.count };
+            b.repeat("y", count, |b, y| {
+                let oy = match &row_in_space {
+                    Some(oy) => oy.clone(),
+                    None => y + span.first,
+                };
+                for column in &columns {
+                    b.repeat("x", column.count, |b, x| {
+                        let ox = x + column.first;
+                        for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+                            let at = |y: &Affine, x: &Affine| input.at(&n, &cb, y, x) + lane;
+                            let source = Source { buffer: x_buffer, at: &at };
+                            let corner = (&(&oy * sh), &(&ox * sw));
+                            let value = window(b, pool, &source, (span, column), corner, lanes);
+                            b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
+                        }
+                    });
+                }
+            });
+        }
+        self.call(draft);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Span, spans};
+
+    #[test]
+    fn windows_inside_are_one_span() {
+        assert_eq!(
+            spans(55, 27, 3, 2, 0, 0),
+            vec![Span { first: 0, count: 27, cells: 0..3, padded: 3 }]
+        );
+    }
+
+    #[test]
+    fn padding_and_the_far_edge_cut_windows() {
+        // 5 cells, kernel 3, stride 2, one cell of padding before, rounded up: windows start at
+        // -1, 1, 3; the last one reaches one cell past the map and past its (absent) padding.
+        assert_eq!(
+            spans(5, 3, 3, 2, 1, 0),
+            vec![
+                Span { first: 0, count: 1, cells: 1..3, padded: 3 },
+                Span { first: 1, count: 1, cells: 0..3, padded: 3 },
+                Span { first: 2, count: 1, cells: 0..2, padded: 2 },
+            ]
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! The register tile under convolutions and linear layers: a few vectors of output channels times
+//! a few pixels (or images) stay in registers while a nest of loops runs over the products.
+//!
+//! Weights come in panels of [`BLOCK`] outputs, one row of the panel a step; inputs are read one
+//! element at a time and spread over the lanes.
+
+use crate::layout::BLOCK;
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{BufferId, Reg};
+
+/// One loop of the reduction, steps in elements.
+#[derive(Debug, Clone)]
+pub(super) struct Reduction {
+    pub(super) name: &'static str,
+    pub(super) count: usize,
+    pub(super) input_step: usize,
+    pub(super) weight_step: usize,
+}
+
+/// A panel of weights: where it begins.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) buffer: BufferId,
+    pub(super) at: Affine,
+}
+
+/// What a tile multiplies.
+pub(super) struct Tile<'a> {
+    pub(super) input: &'a Source,
+    /// Offset of each pixel from `input`.
+    pub(super) pixels: &'a [usize],
+    /// First row of each vector of weights.
+    pub(super) weights: &'a [Source],
+    /// Outermost first; the last one steps through rows of the panel.
+    pub(super) loops: &'a [Reduction],
+}
+
+/// `accumulators[v][p] += sum over the loops of weights[v] * input[p]`.
+pub(super) fn multiply(b: &mut Builder, tile: &Tile<'_>, accumulators: &[Vec<Reg>]) {
+    nest(b, tile, tile.loops, &Affine::default(), &Affine::default(), accumulators);
+}
+
+fn nest(
+    b: &mut Builder,
+    tile: &Tile<'_>,
+    loops: &[Reduction],
+    input: &Affine,
+    weight: &Affine,
+    accumulators: &[Vec<Reg>],
+) {
+    match loops {
+        [] => step(b, tile, input, weight, accumulators),
+        [last] => {
+            let unroll = unroll(last.count);
+            let steps = |b: &mut Builder, count: usize, input: &Affine, weight: &Affine| {
+                for u in 0..count {
+                    let input = input + u * last.input_step;
+                    let weight = weight + u * last.weight_step;
+                    step(b, tile, &input, &weight, accumulators);
+                }
+            };
+            b.repeat(last.name, last.count / unroll, |b, i| {
+                let input = input + &i * (unroll * last.input_step);
+                let weight = weight + &i * (unroll * last.weight_step);
+                steps(b, unroll, &input, &weight);
+            });
+            let done = last.count / unroll * unroll;
+            let input = input + done * last.input_step;
+            let weight = weight + done * last.weight_step;
+            steps(b, last.count - done, &input, &weight);
+        }
+        [first, rest @ ..] => b.repeat(first.name, first.count, |b, i| {
+            let input = input + &i * first.input_step;
+            let weight = weight + &i * first.weight_step;
+            nest(b, tile, rest, &input, &weight, accumulators);
+        }),
+    }
+}
+
+/// Steps written out in the innermost body: a divisor near 4 to 8 where there is one.
+fn unroll(count: usize) -> usize {
+    if count <= 8 {
+        return count;
+    }
+    (3..=8).rev().find(|u| count.is_multiple_of(*u)).unwrap_or(4)
+}
+
+fn step(
+    b: &mut Builder,
+    tile: &Tile<'_>,
+    input: &Affine,
+    weight: &Affine,
+    accumulators: &[Vec<Reg>],
+) {
+    let lanes = b.lanes(accumulators[0][0]);
+    let weights: Vec<Reg> = tile
+        .weights
+        .iter()
+        .map(|source| b.load(lanes, source.buffer, &source.at + weight))
+        .collect();
+    for (p, &pixel) in tile.pixels.iter().enumerate() {
+        let x = b.splat(lanes, tile.input.buffer, &tile.input.at + input + pixel);
+        for (v, &w) in weights.iter().enumerate() {
+            let acc = accumulators[v][p];
+            b.fma_into(acc, w, x, acc);
+        }
+    }
+}
+
+/// `count` pixels in tiles of at most `most`, as equal as can be: (tiles, pixels of each), at
+/// most two kinds.
+pub(super) fn split(count: usize, most: usize) -> Vec<(usize, usize)> {
+    let tiles = count.div_ceil(most);
+    let small = count / tiles;
+    let large_tiles = count % tiles;
+    [(large_tiles, small + 1), (tiles - large_tiles, small)]
+        .into_iter()
+        .filter(|&(tiles, _)| tiles > 0)
+        .collect()
+}
+
+/// The largest divisor of `count` that is at most `most` (at least 1).
+pub(super) fn largest_divisor(count: usize, most: usize) -> usize {
+    (1..=most.min(count)).rev().find(|d| count.is_multiple_of(*d)).unwrap_or(1)
+}
+
+/// Bytes of weights that a pass over a row of tiles keeps in the first-level cache.
+pub(super) const PANEL_BYTES: usize = 24 * 1024;
+
+/// Most rows of a panel that are summed up before the sum joins the total: limits how rounding
+/// errors grow (blocked summation) and keeps the panel in [`PANEL_BYTES`].
+pub(super) const PANEL_ROWS: usize = PANEL_BYTES / (4 * BLOCK);
+
+#[cfg(test)]
+mod tests {
+    use super::{largest_divisor, split, unroll};
+
+    #[test]
+    fn tiles_cover_the_row() {
+        assert_eq!(split(55, 6), vec![(5, 6), (5, 5)]);
+        assert_eq!(split(13, 6), vec![(1, 5), (2, 4)]);
+        assert_eq!(split(6, 6), vec![(1, 6)]);
+        assert_eq!(split(1, 6), vec![(1, 1)]);
+    }
+
+    #[test]
+    fn divisors() {
+        assert_eq!(largest_divisor(24, 7), 6);
+        assert_eq!(largest_divisor(7, 6), 1);
+        assert_eq!(unroll(48), 8);
+        assert_eq!(unroll(33), 3);
+        assert_eq!(unroll(37), 4);
+    }
+}
