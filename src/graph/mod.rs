@@ -4,6 +4,12 @@
 //! outputs of nodes before it. `verify` checks this and every shape; it runs after every pass.
 //! This room holds no file access and no code generation.
 
+pub mod infer;
+pub mod shape_error;
+pub mod window;
+
+pub use shape_error::ShapeError;
+
 use crate::shape::Shape;
 
 /// Index of a value in [`Graph::values`].
@@ -239,6 +245,10 @@ pub enum Epilogue {
 
 /// Operators. One input where nothing else is said.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a net has some hundred operators, most of them conv"
+)]
 pub enum Op {
     /// Convolution with its epilogue.
     Conv(Conv),

@@ -16,20 +16,9 @@ use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
 /// Layout of a convolution's own result, before any pooling and without halo.
 pub(super) fn output_layout(conv: &Conv, input: &Layout) -> Layout {
-    let Padding { top, left, bottom, right } = conv.window.padding;
-    let size = |input: usize, before: usize, after: usize, axis: usize| {
-        let window = &conv.window;
-        let covered = window.dilation[axis] * (window.kernel[axis] - 1) + 1;
-        (input + before + after - covered) / window.stride[axis] + 1
-    };
-    Layout {
-        n: input.n,
-        c: conv.out_channels,
-        h: size(input.h, top, bottom, 0),
-        w: size(input.w, left, right, 1),
-        block: BLOCK,
-        halo: Padding::default(),
-    }
+    let [h, w] = conv.window.output_size([input.h, input.w]);
+    let (n, c) = (input.n, conv.out_channels);
+    Layout { n, c, h, w, block: BLOCK, halo: Padding::default() }
 }
 
 /// Which input blocks each output block reads.

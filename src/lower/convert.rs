@@ -16,7 +16,7 @@ fn dense(shape: Shape, n: &Affine, c: &Affine, y: &Affine, x: &Affine) -> Affine
 fn blocks(b: &mut Builder, layout: &Layout, body: &mut dyn FnMut(&mut Builder, &Affine, usize)) {
     let full = layout.c / layout.block;
     b.repeat("cb", full, |b, cb| body(b, &cb, layout.block));
-    if layout.c % layout.block > 0 {
+    if !layout.c.is_multiple_of(layout.block) {
         body(b, &full.into(), layout.c % layout.block);
     }
 }

@@ -55,24 +55,8 @@ pub(super) fn spans_of(pool: &Pool, input: &Layout, output: &Layout) -> (Vec<Spa
 
 /// Layout of a pooled map without halo.
 pub(super) fn output_layout(pool: &Pool, input: &Layout) -> Layout {
-    let Padding { top, left, bottom, right } = pool.window.padding;
-    let size = |input: usize, before: usize, after: usize, axis: usize| {
-        let (kernel, stride) = (pool.window.kernel[axis], pool.window.stride[axis]);
-        let room = input + before + after - kernel;
-        if !pool.ceil_mode {
-            return room / stride + 1;
-        }
-        let size = room.div_ceil(stride) + 1;
-        // A last window that would start in the padding after the map is dropped.
-        if (size - 1) * stride >= input + before { size - 1 } else { size }
-    };
-    Layout {
-        h: size(input.h, top, bottom, 0),
-        w: size(input.w, left, right, 1),
-        halo: Padding::default(),
-        block: BLOCK,
-        ..*input
-    }
+    let [h, w] = pool.output_size([input.h, input.w]);
+    Layout { h, w, halo: Padding::default(), block: BLOCK, ..*input }
 }
 
 /// A map that a window moves over: `at(row, column)` gives positions in `buffer`.
