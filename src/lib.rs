@@ -7,5 +7,6 @@
 pub mod graph;
 pub mod layout;
 pub mod lower;
+pub mod plan;
 pub mod shape;
 pub mod weights;

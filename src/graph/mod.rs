@@ -244,6 +244,7 @@ pub enum Epilogue {
 }
 
 /// Operators. One input where nothing else is said.
+#[expect(clippy::large_enum_variant, reason = "a net has a few dozen nodes")]
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
     clippy::large_enum_variant,

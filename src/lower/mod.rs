@@ -68,6 +68,13 @@ pub struct Call {
     pub arguments: Vec<Argument>,
 }
 
+impl Call {
+    /// For people: `node.kernel`.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.node, self.kernel.name)
+    }
+}
+
 /// A lowered graph.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lowered {
