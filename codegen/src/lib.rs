@@ -4,3 +4,5 @@
 
 pub mod builder;
 pub mod ir;
+pub mod text;
+pub mod verify;

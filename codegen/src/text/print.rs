@@ -1,0 +1,242 @@
+//! Printing kernels.
+
+use crate::ir::{Access, Addr, Binary, BufferId, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var};
+use std::fmt::{self, Display, Formatter};
+
+impl Unary {
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unary::Copy => "copy",
+            Unary::Neg => "neg",
+            Unary::Abs => "abs",
+            Unary::Sqrt => "sqrt",
+            Unary::Round => "round",
+            Unary::Pow2 => "pow2",
+        }
+    }
+}
+
+impl Binary {
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+            Binary::Max => "max",
+            Binary::Min => "min",
+        }
+    }
+}
+
+impl Reduce {
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reduce::Add => "reduce_add",
+            Reduce::Max => "reduce_max",
+        }
+    }
+}
+
+impl Access {
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::ReadWrite => "readwrite",
+            Access::Local => "local",
+        }
+    }
+}
+
+// Kernels that the verifier rejects are printed too, in its messages: an index that leads nowhere
+// must not panic here.
+
+struct RegText(Reg);
+
+impl Display for RegText {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0.0)
+    }
+}
+
+struct TypedReg<'a>(&'a Kernel, Reg);
+
+impl Display for TypedReg<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}:", self.1.0)?;
+        match self.0.regs.get(self.1.0 as usize) {
+            Some(1) => f.write_str("f32"),
+            Some(lanes) => write!(f, "f32x{lanes}"),
+            None => f.write_str("?"),
+        }
+    }
+}
+
+struct VarText<'a>(&'a Kernel, Var);
+
+impl Display for VarText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.vars.get(usize::from(self.1.0)) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "?{}", self.1.0),
+        }
+    }
+}
+
+struct BufferText<'a>(&'a Kernel, BufferId);
+
+impl Display for BufferText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.buffers.get(usize::from(self.1.0)) {
+            Some(buffer) => f.write_str(&buffer.name),
+            None => write!(f, "?{}", self.1.0),
+        }
+    }
+}
+
+struct AddrText<'a>(&'a Kernel, &'a Addr);
+
+impl Display for AddrText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let AddrText(kernel, addr) = *self;
+        write!(f, "{}[", BufferText(kernel, addr.buffer))?;
+        let mut first = true;
+        let mut sign = |f: &mut Formatter<'_>, negative: bool| {
+            let text = match (std::mem::take(&mut first), negative) {
+                (true, false) => "",
+                (true, true) => "-",
+                (false, false) => " + ",
+                (false, true) => " - ",
+            };
+            f.write_str(text)
+        };
+        for &(var, coefficient) in &addr.terms {
+            sign(f, coefficient < 0)?;
+            match coefficient.unsigned_abs() {
+                1 => write!(f, "{}", VarText(kernel, var))?,
+                size => write!(f, "{size}*{}", VarText(kernel, var))?,
+            }
+        }
+        if addr.offset != 0 || addr.terms.is_empty() {
+            sign(f, addr.offset < 0)?;
+            write!(f, "{}", addr.offset.unsigned_abs())?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// A constant, exact to the bit: decimal digits that read back as the same value, `inf`, or
+/// `nan(bits)` because a NaN has many.
+struct ConstText(f32);
+
+impl Display for ConstText {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_nan() {
+            write!(f, "nan({:#010x})", self.0.to_bits())
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+/// One instruction of a kernel, as it stands in the text form.
+#[derive(Debug, Clone, Copy)]
+pub struct InstText<'a> {
+    /// Gives names and lane counts.
+    pub kernel: &'a Kernel,
+    /// What is printed.
+    pub inst: &'a Inst,
+}
+
+impl Display for InstText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kernel = self.kernel;
+        if let Some(dst) = self.inst.dst() {
+            write!(f, "{} = ", TypedReg(kernel, dst))?;
+        }
+        match *self.inst {
+            Inst::Const { value, .. } => write!(f, "const {}", ConstText(value)),
+            Inst::Load { ref addr, .. } => write!(f, "load {}", AddrText(kernel, addr)),
+            Inst::Splat { ref addr, .. } => write!(f, "splat {}", AddrText(kernel, addr)),
+            Inst::Broadcast { src, .. } => write!(f, "broadcast {}", RegText(src)),
+            Inst::Store { ref addr, src } => {
+                write!(f, "store {}, {}", AddrText(kernel, addr), RegText(src))
+            }
+            Inst::Unary { op, src, .. } => write!(f, "{} {}", op.name(), RegText(src)),
+            Inst::Binary { op, a, b, .. } => {
+                write!(f, "{} {}, {}", op.name(), RegText(a), RegText(b))
+            }
+            Inst::Fma { a, b, c, .. } => {
+                write!(f, "fma {}, {}, {}", RegText(a), RegText(b), RegText(c))
+            }
+            Inst::Reduce { op, src, .. } => write!(f, "{} {}", op.name(), RegText(src)),
+            Inst::Prefetch { ref addr } => write!(f, "prefetch {}", AddrText(kernel, addr)),
+        }
+    }
+}
+
+fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_>) -> fmt::Result {
+    for stmt in body {
+        write!(f, "{:1$}", "", 2 * depth)?;
+        match stmt {
+            Stmt::Inst(inst) => writeln!(f, "{}", InstText { kernel, inst })?,
+            Stmt::For { var, count, body } => {
+                writeln!(f, "for {} in 0..{count} {{", VarText(kernel, *var))?;
+                print_body(kernel, body, depth + 1, f)?;
+                writeln!(f, "{:1$}}}", "", 2 * depth)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mark_written(body: &[Stmt], written: &mut [bool]) {
+    for stmt in body {
+        match stmt {
+            Stmt::Inst(inst) => {
+                if let Some(flag) = inst.dst().and_then(|dst| written.get_mut(dst.0 as usize)) {
+                    *flag = true;
+                }
+            }
+            Stmt::For { body, .. } => mark_written(body, written),
+        }
+    }
+}
+
+impl Display for Kernel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel {} {{", self.name)?;
+        for buffer in &self.buffers {
+            writeln!(
+                f,
+                "  buffer {}: {}[{}] {}",
+                buffer.name,
+                buffer.dtype.name(),
+                buffer.len,
+                buffer.access.name()
+            )?;
+        }
+        let mut written = vec![false; self.regs.len()];
+        mark_written(&self.body, &mut written);
+        for (index, _) in written.iter().enumerate().filter(|(_, written)| !**written) {
+            writeln!(f, "  register {}", TypedReg(self, Reg(index as u32)))?;
+        }
+        if !self.buffers.is_empty() || written.contains(&false) {
+            writeln!(f)?;
+        }
+        f.write_str("  parallel ")?;
+        for (index, dim) in self.parallel.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{} in 0..{}", VarText(self, dim.var), dim.count)?;
+        }
+        writeln!(f, " {{")?;
+        print_body(self, &self.body, 2, f)?;
+        writeln!(f, "  }}")?;
+        writeln!(f, "}}")
+    }
+}

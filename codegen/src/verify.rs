@@ -1,0 +1,541 @@
+//! The verifier: the only maker of [`Verified`], which emitters and the interpreter ask for.
+//!
+//! It proves that
+//! - every load, splat and store stays inside its buffer, for all values of the loop variables;
+//! - buffers are used as their access and element type allow;
+//! - lane counts are 1, 4, 8 or 16 and fit one another;
+//! - every register is written before it is read, on every path;
+//! - loop variables belong to one loop each and are used only inside it;
+//! - addresses, extents and sizes do not overflow;
+//! - names are unique C identifiers, no loop and no buffer is empty.
+//!
+//! Not proved: that iterations of the parallel space leave each other's results alone, and that
+//! thread-local scratch is written before it is read (the interpreter fills it with NaN).
+
+use crate::ir::{Access, Addr, BufferId, DType, Inst, Kernel, Reg, Stmt, Var};
+use crate::text::InstText;
+use std::collections::HashSet;
+use std::fmt::{self, Display, Formatter};
+use std::ops::Deref;
+
+/// Deepest nesting of loops; keeps every walk over a kernel within the stack.
+pub const MAX_LOOP_DEPTH: usize = 64;
+
+/// A kernel that passed the verifier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified(Kernel);
+
+impl Verified {
+    /// Gives the kernel back, to be changed.
+    pub fn into_inner(self) -> Kernel {
+        self.0
+    }
+}
+
+impl Deref for Verified {
+    type Target = Kernel;
+    fn deref(&self) -> &Kernel {
+        &self.0
+    }
+}
+
+/// Which part of a kernel an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The kernel as a whole.
+    Kernel,
+    /// Index into [`Kernel::buffers`].
+    Buffer(usize),
+    /// Index into [`Kernel::regs`].
+    Register(usize),
+    /// Index into [`Kernel::parallel`].
+    Parallel(usize),
+    /// A statement of the body.
+    Statement {
+        /// Number of the statement, counted as the text form is read: a loop before its body.
+        number: usize,
+        /// The loops around it, outermost first, as `name in 0..count`.
+        loops: Vec<String>,
+        /// The statement in the text form; of a loop its head.
+        text: String,
+    },
+}
+
+/// A rule that a kernel breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyError {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl std::error::Error for VerifyError {}
+
+impl Display for VerifyError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}: ", self.kernel)?;
+        if let Place::Statement { loops, text, .. } = &self.place {
+            write!(f, "`{text}`")?;
+            if !loops.is_empty() {
+                write!(f, " (for {})", loops.join(", "))?;
+            }
+            f.write_str(": ")?;
+        }
+        write!(f, "{}", self.problem)
+    }
+}
+
+/// What can be wrong with a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A name that no C program could use.
+    #[error("{what} `{name}` is not a C identifier")]
+    NotIdentifier {
+        /// Kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Two things of the same name.
+    #[error("two {what}s are called `{name}`")]
+    DuplicateName {
+        /// Kind of thing.
+        what: &'static str,
+        /// Their name.
+        name: String,
+    },
+    /// A buffer of no elements.
+    #[error("buffer `{buffer}` has no elements")]
+    EmptyBuffer {
+        /// Its name.
+        buffer: String,
+    },
+    /// More bytes than an address can reach.
+    #[error("buffer `{buffer}` of {len} elements is larger than an address can reach")]
+    HugeBuffer {
+        /// Its name.
+        buffer: String,
+        /// Its length in elements.
+        len: usize,
+    },
+    /// A lane count that registers do not have.
+    #[error("v{register} has {lanes} lanes; registers have 1, 4, 8 or 16")]
+    LaneCount {
+        /// Number of the register.
+        register: u32,
+        /// Its lanes.
+        lanes: u8,
+    },
+    /// No parallel dimension.
+    #[error("the parallel space has no dimension")]
+    NoParallel,
+    /// The iterations cannot be counted.
+    #[error("more than 2^63 iterations")]
+    HugeExtent,
+    /// A loop that runs zero times.
+    #[error("`{var}` takes no value: loops run at least once")]
+    EmptyLoop {
+        /// Its variable.
+        var: String,
+    },
+    /// Loops in loops, more than `MAX_LOOP_DEPTH` deep.
+    #[error("more than {MAX_LOOP_DEPTH} loops inside one another")]
+    TooDeep,
+    /// Variables out of order, in two loops, or in none.
+    #[error(
+        "loop variable number {found} opens where number {expected} is next (each variable \
+         belongs to one loop, numbered in the order in which the loops open)"
+    )]
+    VarOrder {
+        /// The variable's index.
+        found: u16,
+        /// The index that is next.
+        expected: usize,
+    },
+    /// Variables without a loop.
+    #[error("loop variable `{var}` belongs to no loop")]
+    UnusedVar {
+        /// Its name.
+        var: String,
+    },
+    /// An index into a table of the kernel that leads nowhere.
+    #[error("there is no {what} number {index}")]
+    NoSuch {
+        /// Kind of thing.
+        what: &'static str,
+        /// The index.
+        index: u32,
+    },
+    /// A variable outside of its loop.
+    #[error("loop variable `{var}` is used outside of its loop")]
+    OutOfScope {
+        /// Its name.
+        var: String,
+    },
+    /// An address whose terms are not in the agreed form.
+    #[error("the terms of the address are not sorted by variable, each once")]
+    UnsortedTerms,
+    /// A term that adds nothing.
+    #[error("the coefficient of `{var}` is zero")]
+    ZeroTerm {
+        /// Its variable.
+        var: String,
+    },
+    /// An address that does not fit 64 bits.
+    #[error("the address overflows 64 bits")]
+    AddressOverflow,
+    /// An access outside of its buffer.
+    #[error("reaches elements {low}..={high} of `{buffer}`, which has 0..={}", len - 1)]
+    OutOfBounds {
+        /// Name of the buffer.
+        buffer: String,
+        /// Lowest element.
+        low: i128,
+        /// Highest element.
+        high: i128,
+        /// Elements of the buffer.
+        len: usize,
+    },
+    /// A load from a `Write` buffer or a store to a `Read` one.
+    #[error("cannot {verb} `{buffer}`, whose access is {}", access.name())]
+    Access {
+        /// What was tried: "load from" or "store to".
+        verb: &'static str,
+        /// Name of the buffer.
+        buffer: String,
+        /// Its access.
+        access: Access,
+    },
+    /// A store to a buffer of a narrow type.
+    #[error("cannot store to `{buffer}` of {}: stores are f32 only", dtype.name())]
+    StoreType {
+        /// Name of the buffer.
+        buffer: String,
+        /// Its element type.
+        dtype: DType,
+    },
+    /// Registers that must have the same lanes.
+    #[error("v{a} has {a_lanes} lanes and v{b} {b_lanes}")]
+    LanesDiffer {
+        /// Number of a register.
+        a: u32,
+        /// Its lanes.
+        a_lanes: u8,
+        /// Number of the other.
+        b: u32,
+        /// Its lanes.
+        b_lanes: u8,
+    },
+    /// A register that must have one lane.
+    #[error("v{register} has {lanes} lanes where one is needed")]
+    NotOneLane {
+        /// Number of the register.
+        register: u32,
+        /// Its lanes.
+        lanes: u8,
+    },
+    /// A register read too early.
+    #[error("v{register} is read before it is written")]
+    Unwritten {
+        /// Number of the register.
+        register: u32,
+    },
+}
+
+/// Checks a kernel; all problems at once.
+pub fn verify(kernel: Kernel) -> Result<Verified, Vec<VerifyError>> {
+    let mut verifier = Verifier {
+        kernel: &kernel,
+        errors: Vec::new(),
+        statement: 0,
+        open: Vec::new(),
+        last: vec![None; kernel.vars.len()],
+        opened: 0,
+        written: vec![false; kernel.regs.len()],
+    };
+    verifier.run();
+    let errors = verifier.errors;
+    if errors.is_empty() { Ok(Verified(kernel)) } else { Err(errors) }
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+struct Verifier<'a> {
+    kernel: &'a Kernel,
+    errors: Vec<VerifyError>,
+    /// Number of the next statement.
+    statement: usize,
+    /// The loops around it.
+    open: Vec<String>,
+    /// For each variable in scope its last value.
+    last: Vec<Option<u32>>,
+    /// Variables whose loops have been met.
+    opened: usize,
+    /// For each register whether it has been written. Loops run at least once and nothing is
+    /// conditional, so what stands earlier has run.
+    written: Vec<bool>,
+}
+
+impl<'a> Verifier<'a> {
+    fn error(&mut self, place: Place, problem: Problem) {
+        self.errors.push(VerifyError { kernel: self.kernel.name.clone(), place, problem });
+    }
+
+    fn run(&mut self) {
+        let kernel = self.kernel;
+        self.names();
+        for (index, buffer) in kernel.buffers.iter().enumerate() {
+            let name = || buffer.name.clone();
+            let bytes = buffer.len.checked_mul(buffer.dtype.bytes());
+            if buffer.len == 0 {
+                self.error(Place::Buffer(index), Problem::EmptyBuffer { buffer: name() });
+            } else if bytes.is_none_or(|b| b > i64::MAX as usize) {
+                let problem = Problem::HugeBuffer { buffer: name(), len: buffer.len };
+                self.error(Place::Buffer(index), problem);
+            }
+        }
+        for (index, &lanes) in kernel.regs.iter().enumerate() {
+            if !matches!(lanes, 1 | 4 | 8 | 16) {
+                let problem = Problem::LaneCount { register: index as u32, lanes };
+                self.error(Place::Register(index), problem);
+            }
+        }
+        if kernel.parallel.is_empty() {
+            self.error(Place::Kernel, Problem::NoParallel);
+        }
+        let mut extent = 1_u64;
+        for (index, dim) in kernel.parallel.iter().enumerate() {
+            let place = Place::Parallel(index);
+            extent = self.times(&place, extent, dim.count);
+            self.open_loop(&place, dim.var, dim.count);
+        }
+        self.body(&kernel.body, 0, extent);
+        for name in kernel.vars.iter().skip(self.opened) {
+            self.error(Place::Kernel, Problem::UnusedVar { var: name.clone() });
+        }
+    }
+
+    fn names(&mut self) {
+        let kernel = self.kernel;
+        let mut check = |what, place: Place, name: &'a str, seen: &mut HashSet<&'a str>| {
+            if !is_identifier(name) {
+                let problem = Problem::NotIdentifier { what, name: name.to_owned() };
+                self.error(place, problem);
+            } else if !seen.insert(name) {
+                let problem = Problem::DuplicateName { what, name: name.to_owned() };
+                self.error(place, problem);
+            }
+        };
+        check("kernel", Place::Kernel, &kernel.name, &mut HashSet::new());
+        let mut seen = HashSet::new();
+        for (index, buffer) in kernel.buffers.iter().enumerate() {
+            check("buffer", Place::Buffer(index), &buffer.name, &mut seen);
+        }
+        seen.clear();
+        for name in &kernel.vars {
+            check("loop variable", Place::Kernel, name, &mut seen);
+        }
+    }
+
+    fn var_name(&self, var: Var) -> String {
+        match self.kernel.vars.get(usize::from(var.0)) {
+            Some(name) => name.clone(),
+            None => format!("?{}", var.0),
+        }
+    }
+
+    /// How often a loop's body runs in all.
+    fn times(&mut self, place: &Place, outer: u64, count: u32) -> u64 {
+        match outer.checked_mul(u64::from(count)) {
+            Some(times) if times <= 1 << 63 => times,
+            _ => {
+                self.error(place.clone(), Problem::HugeExtent);
+                // Once is enough.
+                1
+            }
+        }
+    }
+
+    /// Puts a variable in scope.
+    fn open_loop(&mut self, place: &Place, var: Var, count: u32) {
+        let index = usize::from(var.0);
+        if index >= self.kernel.vars.len() {
+            let problem = Problem::NoSuch { what: "loop variable", index: u32::from(var.0) };
+            self.error(place.clone(), problem);
+        } else if index != self.opened {
+            let problem = Problem::VarOrder { found: var.0, expected: self.opened };
+            self.error(place.clone(), problem);
+        }
+        if count == 0 {
+            self.error(place.clone(), Problem::EmptyLoop { var: self.var_name(var) });
+        }
+        self.opened = self.opened.max(index + 1);
+        if let Some(last) = self.last.get_mut(index) {
+            *last = Some(count.saturating_sub(1));
+        }
+        self.open.push(format!("{} in 0..{count}", self.var_name(var)));
+    }
+
+    fn body(&mut self, body: &'a [Stmt], depth: usize, outer: u64) {
+        for stmt in body {
+            let number = self.statement;
+            self.statement += 1;
+            match stmt {
+                Stmt::Inst(inst) => self.inst(number, inst),
+                Stmt::For { var, count, body } => {
+                    let text = format!("for {} in 0..{count}", self.var_name(*var));
+                    let place = Place::Statement { number, loops: self.open.clone(), text };
+                    self.open_loop(&place, *var, *count);
+                    let times = self.times(&place, outer, *count);
+                    if depth < MAX_LOOP_DEPTH {
+                        self.body(body, depth + 1, times);
+                    } else {
+                        self.error(place, Problem::TooDeep);
+                    }
+                    self.open.pop();
+                    if let Some(last) = self.last.get_mut(usize::from(var.0)) {
+                        *last = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn inst(&mut self, number: usize, inst: &Inst) {
+        let mut problems = Vec::new();
+        self.registers(inst, &mut problems);
+        if let Some(addr) = inst.addr() {
+            self.address(inst, addr, &mut problems);
+        }
+        for problem in problems {
+            let text = InstText { kernel: self.kernel, inst }.to_string();
+            let place = Place::Statement { number, loops: self.open.clone(), text };
+            self.error(place, problem);
+        }
+    }
+
+    fn registers(&mut self, inst: &Inst, problems: &mut Vec<Problem>) {
+        let regs = &self.kernel.regs;
+        let missing = inst.uses().chain(inst.dst()).find(|r| r.0 as usize >= regs.len());
+        if let Some(reg) = missing {
+            problems.push(Problem::NoSuch { what: "register", index: reg.0 });
+            return;
+        }
+        let lanes = |reg: Reg| regs[reg.0 as usize];
+        for reg in inst.uses() {
+            if !self.written[reg.0 as usize] {
+                problems.push(Problem::Unwritten { register: reg.0 });
+                // Once is enough.
+                self.written[reg.0 as usize] = true;
+            }
+        }
+        let one_lane = match *inst {
+            Inst::Broadcast { src, .. } => Some(src),
+            Inst::Reduce { dst, .. } => Some(dst),
+            _ => None,
+        };
+        if let Some(reg) = one_lane {
+            if lanes(reg) != 1 {
+                problems.push(Problem::NotOneLane { register: reg.0, lanes: lanes(reg) });
+            }
+        } else if let Some(dst) = inst.dst() {
+            for reg in inst.uses().filter(|&reg| lanes(reg) != lanes(dst)) {
+                problems.push(Problem::LanesDiffer {
+                    a: dst.0,
+                    a_lanes: lanes(dst),
+                    b: reg.0,
+                    b_lanes: lanes(reg),
+                });
+            }
+        }
+        if let Some(dst) = inst.dst() {
+            self.written[dst.0 as usize] = true;
+        }
+    }
+
+    fn address(&self, inst: &Inst, addr: &Addr, problems: &mut Vec<Problem>) {
+        let BufferId(id) = addr.buffer;
+        let Some(buffer) = self.kernel.buffers.get(usize::from(id)) else {
+            problems.push(Problem::NoSuch { what: "buffer", index: u32::from(id) });
+            return;
+        };
+        let name = || buffer.name.clone();
+        let verb = match inst {
+            Inst::Load { .. } | Inst::Splat { .. } if buffer.access == Access::Write => {
+                Some("load from")
+            }
+            Inst::Store { .. } if buffer.access == Access::Read => Some("store to"),
+            _ => None,
+        };
+        if let Some(verb) = verb {
+            problems.push(Problem::Access { verb, buffer: name(), access: buffer.access });
+        }
+        if matches!(inst, Inst::Store { .. }) && buffer.dtype != DType::F32 {
+            problems.push(Problem::StoreType { buffer: name(), dtype: buffer.dtype });
+        }
+
+        let Some(Interval { low, high, reach }) = self.interval(addr, problems) else { return };
+        let width = match *inst {
+            Inst::Load { dst: reg, .. } | Inst::Store { src: reg, .. } => {
+                self.kernel.regs.get(reg.0 as usize).copied().unwrap_or(1)
+            }
+            _ => 1,
+        };
+        let high = high + i128::from(width.max(1)) - 1;
+        let bytes = buffer.dtype.bytes() as i128;
+        if reach.max(high).saturating_mul(bytes) > i128::from(i64::MAX) {
+            problems.push(Problem::AddressOverflow);
+        } else if !matches!(inst, Inst::Prefetch { .. })
+            && buffer.len > 0
+            && (low < 0 || high >= buffer.len as i128)
+        {
+            let len = buffer.len;
+            problems.push(Problem::OutOfBounds { buffer: name(), low, high, len });
+        }
+    }
+
+    /// The values that an address takes; `None` where its form is wrong.
+    fn interval(&self, addr: &Addr, problems: &mut Vec<Problem>) -> Option<Interval> {
+        let before = problems.len();
+        if !addr.terms.is_sorted_by(|a, b| a.0 < b.0) {
+            problems.push(Problem::UnsortedTerms);
+        }
+        let offset = i128::from(addr.offset);
+        let mut interval = Interval { low: offset, high: offset, reach: offset.abs() };
+        for &(var, coefficient) in &addr.terms {
+            let Some(&last) = self.last.get(usize::from(var.0)) else {
+                let index = u32::from(var.0);
+                problems.push(Problem::NoSuch { what: "loop variable", index });
+                continue;
+            };
+            if coefficient == 0 {
+                problems.push(Problem::ZeroTerm { var: self.var_name(var) });
+            }
+            let Some(last) = last else {
+                problems.push(Problem::OutOfScope { var: self.var_name(var) });
+                continue;
+            };
+            // An i64 times a u32, at most 2^16 times: far from an i128's limits.
+            let furthest = i128::from(coefficient) * i128::from(last);
+            interval.low += furthest.min(0);
+            interval.high += furthest.max(0);
+            interval.reach += furthest.abs();
+        }
+        (problems.len() == before).then_some(interval)
+    }
+}
+
+struct Interval {
+    low: i128,
+    high: i128,
+    /// No sum of any part of the address is further from zero, so that emitters may add the
+    /// parts up in any order.
+    reach: i128,
+}
