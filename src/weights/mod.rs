@@ -1,9 +1,25 @@
 //! Where weights come from. Packing and the reference executor see tensors only through
 //! [`TensorSource`]; files and generators stand behind it.
+//!
+//! `open` reads what the user named, [`Opened::check`] holds it against the tensors of a net, and
+//! only what passed that check can be read as a [`TensorSource`].
+
+mod check;
+mod error;
+mod file;
+mod random;
+#[cfg(test)]
+mod tests;
+
+pub use check::{Mismatch, Problem};
+pub use error::WeightsError;
+pub use random::Random;
 
 use crate::graph::Tensor;
+use file::SafetensorsFile;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::path::Path;
 
 /// Gives the elements of tensors as f32, in the order of the weight file (row-major).
 ///
@@ -17,4 +33,51 @@ pub trait TensorSource: Sync {
     fn all(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
         self.slice(tensor, 0..tensor.len())
     }
+}
+
+/// Opens what `--weights` names: `random:SEED` or the path of a .safetensors file.
+///
+/// A file whose own name begins with `random:` is reached as `./random:...`.
+pub fn open(argument: &str) -> Result<Opened, WeightsError> {
+    let source = match argument.strip_prefix("random:") {
+        Some(seed) => Source::Random(Random::parse(seed)?),
+        None => Source::File(SafetensorsFile::open(Path::new(argument))?),
+    };
+    Ok(Opened(source))
+}
+
+/// Weights that were opened and not yet held against a net.
+#[derive(Debug)]
+pub struct Opened(Source);
+
+impl Opened {
+    /// Holds the source against all tensors of a net: names, shapes, element types. Every tensor
+    /// that is missing, misshapen or of the wrong type, and every tensor of the file that the net
+    /// does not use, is named in the one error.
+    pub fn check(self, tensors: &[&Tensor]) -> Result<Checked, WeightsError> {
+        if let Source::File(file) = &self.0 {
+            check::check(file, tensors)?;
+        }
+        Ok(Checked(self.0))
+    }
+}
+
+/// Weights that fit the net they were checked against. To read a tensor of another net from it is
+/// a mistake of the caller and panics.
+#[derive(Debug)]
+pub struct Checked(Source);
+
+impl TensorSource for Checked {
+    fn slice(&self, tensor: &Tensor, range: Range<usize>) -> Cow<'_, [f32]> {
+        match &self.0 {
+            Source::Random(random) => random.slice(tensor, range),
+            Source::File(file) => file.slice(&tensor.name, range),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Random(Random),
+    File(SafetensorsFile),
 }
