@@ -1,6 +1,8 @@
 //! A compiled net: machine code of its kernels and the steps that run them over one arena.
 //! Plain data; `network` loads and runs it.
 
+use crate::cpu::{Arch, Feature};
+
 /// What a kernel's parameter points into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Base {
@@ -29,17 +31,17 @@ pub struct Binding {
     pub writes: bool,
 }
 
-/// Machine code of one kernel:
-/// `extern "C" fn(params: *const *mut u8, begin: u64, end: u64)` runs the iterations
-/// `begin..end` of its parallel space; `params[i]` is the address of its i-th buffer.
-/// Position-independent, without relocations.
+/// Machine code of one kernel: `fn(params: *const *mut u8, begin: u64, end: u64)` runs the
+/// iterations `begin..end` of its parallel space; `params[i]` is the address of its i-th buffer.
+/// Position-independent, without relocations. The calling convention is System V's on x86-64,
+/// whatever the operating system, and the C one elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelCode {
     /// Symbol name, a C identifier, unique in the program.
     pub name: String,
     /// Code and its constants.
     pub bytes: Vec<u8>,
-    /// Required alignment of the first byte.
+    /// Required alignment of the first byte, a power of two up to 4096.
     pub align: usize,
 }
 
@@ -52,7 +54,10 @@ pub struct Step {
     pub kernel: usize,
     /// Iterations of the kernel's parallel space.
     pub extent: u64,
-    /// All threads must have finished everything before this step when it begins.
+    /// All threads must have finished everything before this step when it begins. Without it,
+    /// a thread goes on with its share of this step at once, so the step may only touch what
+    /// the steps since the last barrier wrote where its extent is the same as theirs (the split
+    /// over threads is then the same too) and each iteration needs only its own.
     pub barrier: bool,
     /// One for each buffer of the kernel.
     pub params: Vec<Binding>,
@@ -63,6 +68,10 @@ pub struct Step {
 pub struct Program {
     /// The net's name, a C identifier.
     pub name: String,
+    /// The processors that the code is for.
+    pub arch: Arch,
+    /// What such a processor must have beyond its baseline.
+    pub features: Vec<Feature>,
     /// Code, each kernel once.
     pub kernels: Vec<KernelCode>,
     /// In order.

@@ -1,0 +1,98 @@
+//! Packed weights of a net: in memory, or a part of a mapped file.
+
+use crate::{
+    mapped::MappedFile,
+    memory::{ALIGN, Buffer},
+};
+
+/// Packed weights, 64-byte aligned, not changed any more.
+#[derive(Debug)]
+pub struct Weights(Store);
+
+#[derive(Debug)]
+enum Store {
+    Owned(Buffer),
+    Mapped { file: MappedFile, offset: usize, len: usize },
+}
+
+/// A part of a file that cannot serve as weights.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegionError {
+    /// Outside of the file.
+    #[error("weights at bytes {offset} to {offset}+{len} reach behind the file's end ({file_len})")]
+    Outside {
+        /// First byte.
+        offset: usize,
+        /// Bytes.
+        len: usize,
+        /// Length of the file.
+        file_len: usize,
+    },
+    /// Kernels and their authors count on [`ALIGN`].
+    #[error("weights begin at byte {offset} of the file, which is no multiple of {ALIGN}")]
+    Unaligned {
+        /// First byte.
+        offset: usize,
+    },
+}
+
+impl Weights {
+    /// The `len` bytes of `file` from `offset` on.
+    pub fn mapped(file: MappedFile, offset: usize, len: usize) -> Result<Weights, RegionError> {
+        let file_len = file.as_bytes().len();
+        if offset.checked_add(len).is_none_or(|end| end > file_len) {
+            return Err(RegionError::Outside { offset, len, file_len });
+        }
+        if !offset.is_multiple_of(ALIGN) {
+            return Err(RegionError::Unaligned { offset });
+        }
+        Ok(Weights(Store::Mapped { file, offset, len }))
+    }
+
+    /// The contents.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Store::Owned(buffer) => buffer.as_bytes(),
+            Store::Mapped { file, offset, len } => &file.as_bytes()[*offset..*offset + *len],
+        }
+    }
+}
+
+/// Weights that were packed in memory.
+impl From<Buffer> for Weights {
+    fn from(buffer: Buffer) -> Weights {
+        Weights(Store::Owned(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_file() {
+        let path = std::env::temp_dir().join(format!("alexc-weights-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..=255).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        let part = |offset, len| Weights::mapped(file.clone(), offset, len);
+        assert_eq!(part(64, 100).unwrap().as_bytes(), &bytes[64..164]);
+        assert_eq!(part(0, 256).unwrap().as_bytes(), bytes);
+        assert_eq!(part(256, 0).unwrap().as_bytes(), b"");
+        assert_eq!(part(32, 8).unwrap_err(), RegionError::Unaligned { offset: 32 });
+        for (offset, len) in [(64, 193), (320, 0), (64, usize::MAX)] {
+            let expected = RegionError::Outside { offset, len, file_len: 256 };
+            assert_eq!(part(offset, len).unwrap_err(), expected);
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn owned() {
+        let mut buffer = Buffer::zeroed(8).unwrap();
+        buffer.as_mut_f32()[1] = 2.0;
+        let weights = Weights::from(buffer);
+        assert_eq!(weights.as_bytes()[4..], 2.0_f32.to_ne_bytes());
+        assert_eq!(weights.as_bytes().as_ptr() as usize % ALIGN, 0);
+    }
+}
