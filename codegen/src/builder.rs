@@ -155,12 +155,22 @@ impl Builder {
         Affine::variable(var)
     }
 
+    /// Where every parallel dimension had one iteration, one such dimension stands for them. Its
+    /// variable is numbered before those of the loops.
+    fn complete_parallel(&mut self) {
+        if self.kernel.parallel.is_empty() {
+            let var = self.new_var("once");
+            self.kernel.parallel.push(ParallelDim { var, count: 1 });
+        }
+    }
+
     /// A loop. One iteration needs no loop, none needs no body.
     pub fn repeat(&mut self, name: &str, count: usize, body: impl FnOnce(&mut Self, Affine)) {
         match count {
             0 => {}
             1 => body(self, Affine::default()),
             _ => {
+                self.complete_parallel();
                 let var = self.new_var(name);
                 self.open.push(Vec::new());
                 body(self, Affine::variable(var));
@@ -288,13 +298,9 @@ impl Builder {
         self.kernel.lanes(reg)
     }
 
-    /// The finished kernel. Where every parallel dimension had one iteration, one such dimension
-    /// stands for them.
+    /// The finished kernel.
     pub fn finish(mut self) -> Kernel {
-        if self.kernel.parallel.is_empty() {
-            let var = self.new_var("once");
-            self.kernel.parallel.push(ParallelDim { var, count: 1 });
-        }
+        self.complete_parallel();
         self.kernel.body = self.open.pop().unwrap_or_default();
         self.kernel
     }

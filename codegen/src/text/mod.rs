@@ -19,6 +19,70 @@
 //! A register's type stands wherever it is written; registers never written are declared above
 //! the body (`register v7:f32x8`). `;` begins a comment.
 
+mod lex;
+mod parse;
 mod print;
 
 pub use print::InstText;
+
+use crate::ir::Kernel;
+use crate::verify::Place;
+
+/// A text that is not a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {what}")]
+pub struct ParseError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// A kernel and the lines of its text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The kernel, not verified yet.
+    pub kernel: Kernel,
+    line: usize,
+    buffer_lines: Vec<usize>,
+    /// Of each register the line that types it first.
+    register_lines: Vec<usize>,
+    parallel_line: usize,
+    /// In the order of [`Place::Statement`]'s numbers.
+    statement_lines: Vec<usize>,
+}
+
+impl Parsed {
+    /// The line, counted from 1, that a verifier's error is about.
+    pub fn line(&self, place: &Place) -> usize {
+        let line = match *place {
+            Place::Kernel => None,
+            Place::Buffer(index) => self.buffer_lines.get(index).copied(),
+            Place::Register(index) => self.register_lines.get(index).copied(),
+            Place::Parallel(_) => Some(self.parallel_line),
+            Place::Statement { number, .. } => self.statement_lines.get(number).copied(),
+        };
+        line.unwrap_or(self.line)
+    }
+}
+
+/// Reads a text of one kernel.
+pub fn parse(text: &str) -> Result<Kernel, ParseError> {
+    let mut kernels = parse_all(text)?;
+    match (kernels.pop(), kernels.pop()) {
+        (Some(parsed), None) => Ok(parsed.kernel),
+        (None, _) => Err(ParseError { line: 1, column: 1, what: "no kernel".to_owned() }),
+        (Some(second), Some(_)) => Err(ParseError {
+            line: second.line,
+            column: 1,
+            what: "a second kernel where one is expected".to_owned(),
+        }),
+    }
+}
+
+/// Reads a text of any number of kernels, such as a dump of a whole net.
+pub fn parse_all(text: &str) -> Result<Vec<Parsed>, ParseError> {
+    parse::parse_all(text)
+}

@@ -4,6 +4,10 @@ use crate::ir::{Access, Addr, Binary, BufferId, Inst, Kernel, Reduce, Reg, Stmt,
 use std::fmt::{self, Display, Formatter};
 
 impl Unary {
+    /// Each of them.
+    pub const ALL: [Self; 6] =
+        [Self::Copy, Self::Neg, Self::Abs, Self::Sqrt, Self::Round, Self::Pow2];
+
     /// Name in the text form.
     pub fn name(self) -> &'static str {
         match self {
@@ -18,6 +22,9 @@ impl Unary {
 }
 
 impl Binary {
+    /// Each of them.
+    pub const ALL: [Self; 6] = [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min];
+
     /// Name in the text form.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +39,9 @@ impl Binary {
 }
 
 impl Reduce {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Add, Self::Max];
+
     /// Name in the text form.
     pub fn name(self) -> &'static str {
         match self {

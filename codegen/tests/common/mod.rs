@@ -1,0 +1,279 @@
+//! Random kernels that the verifier accepts, for property tests.
+//!
+//! Every instruction occurs, loops nest, addresses are affine in several variables. Iterations of
+//! the parallel space keep to ranges of their own in what they store. Registers may hold anything,
+//! infinities and NaN included.
+
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
+use proptest::prelude::*;
+
+const LANES: [u8; 4] = [1, 4, 8, 16];
+
+/// A kernel out of choices that shrink well: zeros choose the simplest.
+pub(crate) fn kernels() -> impl Strategy<Value = Kernel> {
+    proptest::collection::vec(any::<u32>(), 1..400).prop_map(|choices| kernel(&choices))
+}
+
+/// The choices in order; zeros when they run out.
+struct Choices<'a>(std::slice::Iter<'a, u32>);
+
+impl Choices<'_> {
+    fn below(&mut self, count: usize) -> usize {
+        self.0.next().map_or(0, |&c| c as usize % count)
+    }
+
+    fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+
+    fn exhausted(&self) -> bool {
+        self.0.len() == 0
+    }
+}
+
+/// A loop variable and its trip count.
+type Loop = (Affine, usize);
+
+struct Generator<'a> {
+    choices: Choices<'a>,
+    /// Read-only ones, one of each type, then scratch.
+    inputs: Vec<BufferId>,
+    /// `Write`, `ReadWrite` and `Local`.
+    outputs: Vec<(BufferId, Access)>,
+    /// Number of the parallel iteration.
+    iteration: Affine,
+    loops: Vec<Loop>,
+    written: Vec<Reg>,
+}
+
+/// Elements of an output that belong to one iteration.
+const OWN: usize = 96;
+
+fn kernel(choices: &[u32]) -> Kernel {
+    let mut choices = Choices(choices.iter());
+    let mut b = Builder::new("random");
+    let parallel: Vec<usize> = (0..1 + choices.below(3)).map(|_| 1 + choices.below(4)).collect();
+    let extent: usize = parallel.iter().product();
+
+    // Lengths are set when the addresses are known.
+    let dtypes = [DType::F32, DType::F16, DType::Bf16, DType::I8];
+    let inputs = dtypes
+        .into_iter()
+        .map(|dtype| b.typed_buffer(&format!("in_{}", dtype.name()), dtype, 1, Access::Read))
+        .collect();
+    let outputs = vec![
+        (b.buffer("out", OWN * extent, Access::Write), Access::Write),
+        (b.buffer("inout", OWN * extent, Access::ReadWrite), Access::ReadWrite),
+        (b.buffer("scratch", OWN, Access::Local), Access::Local),
+    ];
+    let mut iteration = Affine::default();
+    let mut loops = Vec::new();
+    for (index, &count) in parallel.iter().enumerate() {
+        let var = b.parallel(&format!("p{index}"), count);
+        iteration = iteration * count + &var;
+        loops.push((var, count));
+    }
+    let mut generator =
+        Generator { choices, inputs, outputs, iteration, loops, written: Vec::new() };
+    generator.body(&mut b, 0);
+    let mut kernel = b.finish();
+    fit_inputs(&mut kernel);
+    kernel
+}
+
+impl Generator<'_> {
+    fn body(&mut self, b: &mut Builder, depth: usize) {
+        for _ in 0..1 + self.choices.below(8) {
+            if depth < 4 && self.choices.below(4) == 1 {
+                let count = 1 + self.choices.below(4);
+                b.repeat("i", count, |b, i| {
+                    self.loops.push((i, count));
+                    self.body(b, depth + 1);
+                    self.loops.pop();
+                });
+            } else {
+                self.inst(b);
+            }
+            if self.choices.exhausted() {
+                break;
+            }
+        }
+    }
+
+    /// A written register of a lane count; a constant where there is none.
+    fn source(&mut self, b: &mut Builder, lanes: u8) -> Reg {
+        let fitting: Vec<_> =
+            self.written.iter().copied().filter(|&r| b.lanes(r) == lanes).collect();
+        if fitting.is_empty() || self.choices.below(6) == 1 {
+            let bits = self.choices.one_of(&[0x3f80_0000, 0x8000_0000, 0x7f80_0000, 0x7fc0_1234]);
+            let value = match self.choices.below(3) {
+                0 => f32::from_bits(bits),
+                _ => f32::from_bits(self.choices.0.next().copied().unwrap_or(0)),
+            };
+            let reg = b.constant(lanes, value);
+            self.written.push(reg);
+            return reg;
+        }
+        self.choices.one_of(&fitting)
+    }
+
+    /// Where a result goes: a new register, or sometimes one that is written again.
+    fn result(&mut self, b: &mut Builder, lanes: u8) -> Reg {
+        let fitting: Vec<_> =
+            self.written.iter().copied().filter(|&r| b.lanes(r) == lanes).collect();
+        let reg = if !fitting.is_empty() && self.choices.below(2) == 1 {
+            self.choices.one_of(&fitting)
+        } else {
+            b.reg(lanes)
+        };
+        self.written.push(reg);
+        reg
+    }
+
+    /// A position in an input; any sign, any variables.
+    fn anywhere(&mut self) -> Affine {
+        let mut at = Affine::from(self.choices.below(20));
+        for (var, _) in self.loops.clone() {
+            let coefficient = self.choices.one_of(&[0, 1, 8, 3, 16, 40]);
+            at = match self.choices.below(4) {
+                1 => at + Affine::from(200_usize) + negative(&var, coefficient),
+                _ => at + &var * coefficient,
+            };
+        }
+        at
+    }
+
+    /// A position in an output, with room for `lanes` elements in the iteration's own part.
+    fn own(&mut self, access: Access, lanes: u8) -> Affine {
+        let mut room = OWN - usize::from(lanes);
+        let mut at = match access {
+            Access::Local => Affine::default(),
+            _ => &self.iteration * OWN,
+        };
+        let inner = self.loops.len() - self.choices.below(self.loops.len() + 1);
+        for (var, count) in self.loops.clone().into_iter().skip(inner) {
+            let coefficient = self.choices.one_of(&[0, 1, 4, 8, 16]);
+            let reach = coefficient * (count - 1);
+            if reach <= room {
+                room -= reach;
+                at = at + var * coefficient;
+            }
+        }
+        at + self.choices.below(room + 1)
+    }
+
+    fn inst(&mut self, b: &mut Builder) {
+        let lanes = self.choices.one_of(&LANES);
+        match self.choices.below(12) {
+            0 | 1 => {
+                let (input, at) = (self.choices.one_of(&self.inputs.clone()), self.anywhere());
+                let dst = self.result(b, lanes);
+                if self.choices.below(2) == 0 {
+                    b.load_into(dst, input, at);
+                } else {
+                    b.splat_into(dst, input, at);
+                }
+            }
+            2 => {
+                let (buffer, access) = self.choices.one_of(&self.outputs[1..].to_vec());
+                let at = self.own(access, lanes);
+                let dst = self.result(b, lanes);
+                b.load_into(dst, buffer, at);
+            }
+            3 | 4 => {
+                let src = self.source(b, lanes);
+                let (buffer, access) = self.choices.one_of(&self.outputs.clone());
+                let at = self.own(access, lanes);
+                b.store(buffer, at, src);
+            }
+            5 => {
+                let op = self.choices.one_of(&Unary::ALL);
+                let mut src = self.source(b, lanes);
+                if op == Unary::Pow2 {
+                    src = self.exponent(b, lanes, src);
+                }
+                let dst = b.unary(op, src);
+                self.written.push(dst);
+            }
+            6..=8 => {
+                let op = self.choices.one_of(&Binary::ALL);
+                let (x, y) = (self.source(b, lanes), self.source(b, lanes));
+                let dst = self.result(b, lanes);
+                b.binary_into(op, dst, x, y);
+            }
+            9 => {
+                let (x, y) = (self.source(b, lanes), self.source(b, lanes));
+                let z = self.source(b, lanes);
+                let dst = self.result(b, lanes);
+                b.fma_into(dst, x, y, z);
+            }
+            10 => {
+                let src = self.source(b, lanes);
+                let op = self.choices.one_of(&Reduce::ALL);
+                let dst = b.reduce(op, src);
+                self.written.push(dst);
+            }
+            _ => {
+                let src = self.source(b, 1);
+                let dst = b.broadcast(lanes, src);
+                self.written.push(dst);
+                let at = self.anywhere();
+                b.prefetch(self.inputs[0], at);
+            }
+        }
+    }
+
+    /// A whole number that Pow2 is specified for.
+    fn exponent(&mut self, b: &mut Builder, lanes: u8, src: Reg) -> Reg {
+        let (low, high) = (b.constant(lanes, -126.0), b.constant(lanes, 127.0));
+        // Max and Min give the second argument where the first is NaN.
+        let raised = b.binary(Binary::Max, src, low);
+        let inside = b.binary(Binary::Min, raised, high);
+        b.unary(Unary::Round, inside)
+    }
+}
+
+fn negative(var: &Affine, coefficient: usize) -> Affine {
+    // Affine has no minus: times 2^64 - c wraps to -c when it becomes an i64.
+    var * coefficient.wrapping_neg()
+}
+
+/// Shifts and sizes the inputs so that every load fits exactly.
+fn fit_inputs(kernel: &mut Kernel) {
+    fn walk(body: &mut [Stmt], counts: &mut Vec<i64>, visit: &mut impl FnMut(&mut Inst, &[i64])) {
+        for stmt in body {
+            match stmt {
+                Stmt::Inst(inst) => visit(inst, counts),
+                Stmt::For { count, body, .. } => {
+                    counts.push(i64::from(*count));
+                    walk(body, counts, visit);
+                }
+            }
+        }
+    }
+    let regs = kernel.regs.clone();
+    let mut ends = vec![1; kernel.buffers.len()];
+    // Variables are numbered in the order in which loops open, so the n-th count is the n-th's.
+    let mut counts: Vec<_> = kernel.parallel.iter().map(|d| i64::from(d.count)).collect();
+    walk(&mut kernel.body, &mut counts, &mut |inst, counts| {
+        let (Inst::Load { dst: reg, addr } | Inst::Splat { dst: reg, addr }) = inst else { return };
+        if kernel.buffers[usize::from(addr.buffer.0)].access != Access::Read {
+            return;
+        }
+        let furthest = |&(var, c): &(_, i64)| {
+            let alexc_codegen::ir::Var(var) = var;
+            c * (counts[usize::from(var)] - 1)
+        };
+        let low: i64 = addr.terms.iter().map(|t| furthest(t).min(0)).sum();
+        let high: i64 = addr.terms.iter().map(|t| furthest(t).max(0)).sum();
+        addr.offset = addr.offset.max(-low);
+        let end = &mut ends[usize::from(addr.buffer.0)];
+        *end = (*end).max(addr.offset + high + i64::from(regs[reg.0 as usize]));
+    });
+    for (buffer, end) in kernel.buffers.iter_mut().zip(ends) {
+        if buffer.access == Access::Read {
+            buffer.len = end as usize;
+        }
+    }
+}
