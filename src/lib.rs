@@ -4,6 +4,7 @@
 //! run on the CPU. See `docs/architecture.md` for the way of the data.
 #![forbid(unsafe_code)]
 
+pub mod diagnostic;
 pub mod graph;
 pub mod layout;
 pub mod lower;
