@@ -6,11 +6,14 @@
 
 pub mod infer;
 pub mod shape_error;
+pub mod text;
+pub mod verify;
 pub mod window;
 
 pub use shape_error::ShapeError;
 
 use crate::shape::Shape;
+use std::collections::HashSet;
 
 /// Index of a value in [`Graph::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -177,6 +180,74 @@ pub struct Lrn {
     pub alpha_scaling: AlphaScaling,
 }
 
+impl BatchNorm {
+    /// The four tensors.
+    pub fn tensors(&self) -> [&Tensor; 4] {
+        [&self.weight, &self.bias, &self.running_mean, &self.running_var]
+    }
+}
+
+impl Op {
+    /// The weight tensors that it reads.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Op::Conv(Conv { weight, bias, batch_norm, .. }) => std::iter::once(weight)
+                .chain(bias)
+                .chain(batch_norm.iter().flat_map(BatchNorm::tensors))
+                .collect(),
+            Op::Linear(Linear { weight, bias, .. }) => {
+                std::iter::once(weight).chain(bias).collect()
+            }
+            Op::BatchNorm(batch_norm) => batch_norm.tensors().to_vec(),
+            Op::Pool(_)
+            | Op::Lrn(_)
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten
+            | Op::Softmax
+            | Op::Add
+            | Op::Concat => Vec::new(),
+        }
+    }
+
+    /// What is applied to the result before it is stored; empty for operators without.
+    pub fn epilogue(&self) -> &[Epilogue] {
+        match self {
+            Op::Conv(conv) => &conv.epilogue,
+            Op::Linear(linear) => &linear.epilogue,
+            _ => &[],
+        }
+    }
+}
+
+impl Graph {
+    /// All weight tensors in the order of the nodes, each once though several nodes may share it.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        let mut seen = HashSet::new();
+        self.nodes
+            .iter()
+            .flat_map(|node| node.op.tensors())
+            .filter(|tensor| seen.insert(tensor.name.as_str()))
+            .collect()
+    }
+
+    /// The node that makes a value; nothing for the graph's input.
+    pub fn maker(&self, value: ValueId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.output == value)
+    }
+
+    /// How often each value is read: by nodes (one that reads it twice counts twice) and by the
+    /// caller as the graph's output.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.values.len()];
+        let read = self.nodes.iter().flat_map(|node| &node.inputs).chain([&self.output]);
+        for value in read {
+            uses[value.index()] += 1;
+        }
+        uses
+    }
+}
+
 impl Lrn {
     /// What the sum of squares is multiplied with.
     pub fn scale(&self) -> f64 {
@@ -244,7 +315,6 @@ pub enum Epilogue {
 }
 
 /// Operators. One input where nothing else is said.
-#[expect(clippy::large_enum_variant, reason = "a net has a few dozen nodes")]
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
