@@ -4,10 +4,13 @@
 //! run on the CPU. See `docs/architecture.md` for the way of the data.
 #![forbid(unsafe_code)]
 
+pub mod arrays;
 pub mod diagnostic;
 pub mod graph;
 pub mod layout;
 pub mod lower;
+pub mod npy;
+pub mod output_file;
 pub mod plan;
 pub mod shape;
 pub mod weights;

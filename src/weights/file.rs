@@ -3,11 +3,11 @@
 //! copy of the weights ever exists.
 
 use super::WeightsError;
+use alexc_runtime::mapped::MappedFile;
+use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 const LENGTH_BYTES: usize = 8;
 
 /// An opened file whose header has been read and found in order.
-pub(super) struct SafetensorsFile {
+pub(crate) struct SafetensorsFile {
     path: PathBuf,
-    bytes: Vec<u8>,
+    file: MappedFile,
     /// Where the tensors' data begin.
     data_start: usize,
     tensors: BTreeMap<String, TensorInfo>,
@@ -31,44 +31,48 @@ impl std::fmt::Debug for SafetensorsFile {
 
 impl SafetensorsFile {
     /// Opens a file and reads its header. Every tensor's data lie inside the file afterwards.
-    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let io_error = |source| WeightsError::Io { path: path.to_owned(), source };
-        let about = fs::metadata(path).map_err(io_error)?;
-        if about.is_dir() {
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
+        if path.is_dir() {
             return Err(WeightsError::Foreign {
                 path: path.to_owned(),
                 what: "a directory",
                 remedy: "give the file in it".to_owned(),
             });
         }
-        if !about.is_file() {
-            let source = io::Error::other("a pipe or device; weights are mapped from a plain file");
-            return Err(io_error(source));
-        }
-        let bytes = fs::read(path).map_err(io_error)?;
-        let (data_start, metadata) = read_header(path, &bytes)?;
+        let file = MappedFile::open(path)
+            .map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+        let (data_start, metadata) = read_header(path, file.as_bytes())?;
         let tensors =
             metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(SafetensorsFile { path: path.to_owned(), bytes, data_start, tensors })
+        Ok(SafetensorsFile { path: path.to_owned(), file, data_start, tensors })
     }
 
     /// The file.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Every tensor of the file, by name.
-    pub(super) fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+    pub(crate) fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
         &self.tensors
+    }
+
+    /// Shape and all elements of a tensor, or its type where that is none of the types that are
+    /// read; `None` where the file does not have it.
+    pub(crate) fn read(&self, name: &str) -> Option<Result<ArrayD<f32>, Dtype>> {
+        let info = self.tensors.get(name)?;
+        if !is_readable(info.dtype) {
+            return Some(Err(info.dtype));
+        }
+        let elements = self.slice(name, 0..info.shape.iter().product()).into_owned();
+        // The header was checked: a tensor has as many elements as its shape says.
+        ArrayD::from_shape_vec(info.shape.as_slice(), elements).ok().map(Ok)
     }
 
     /// Elements `range` of a tensor whose name, type and shape have been checked.
     pub(super) fn slice(&self, name: &str, range: Range<usize>) -> Cow<'_, [f32]> {
         let info = &self.tensors[name];
-        let (begin, end) = info.data_offsets;
-        let data = &self.bytes[self.data_start + begin..self.data_start + end];
-        let size = info.dtype.bitsize() / 8;
-        let data = &data[range.start * size..range.end * size];
+        let data = &self.file.as_bytes()[self.place(info, range)];
         match info.dtype {
             Dtype::F32 => in_place(data),
             Dtype::F16 => convert(data, |b| half::f16::from_le_bytes(b).to_f32()),
@@ -76,6 +80,18 @@ impl SafetensorsFile {
             Dtype::F64 => convert(data, |b| f64::from_le_bytes(b) as f32),
             other => unreachable!("tensors of type {other} do not pass the check"),
         }
+    }
+
+    /// Gives the memory of elements that will not be read soon back to the system.
+    pub(crate) fn release(&self, name: &str, range: Range<usize>) {
+        self.file.release(self.place(&self.tensors[name], range));
+    }
+
+    /// Where elements `range` of a tensor lie in the file.
+    fn place(&self, info: &TensorInfo, range: Range<usize>) -> Range<usize> {
+        let size = info.dtype.bitsize() / 8;
+        let begin = self.data_start + info.data_offsets.0;
+        begin + range.start * size..begin + range.end * size
     }
 }
 

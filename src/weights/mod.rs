@@ -13,10 +13,10 @@ mod tests;
 
 pub use check::{Mismatch, Problem};
 pub use error::WeightsError;
+pub(crate) use file::SafetensorsFile;
 pub use random::Random;
 
 use crate::graph::Tensor;
-use file::SafetensorsFile;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -32,6 +32,12 @@ pub trait TensorSource: Sync {
     /// All elements of the tensor.
     fn all(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
         self.slice(tensor, 0..tensor.len())
+    }
+
+    /// Says that elements `range` will not be read soon, so that the memory of a mapped file does
+    /// not pile up while weights are packed. They can still be read.
+    fn release(&self, tensor: &Tensor, range: Range<usize>) {
+        let _ = (tensor, range);
     }
 }
 
@@ -72,6 +78,12 @@ impl TensorSource for Checked {
         match &self.0 {
             Source::Random(random) => random.slice(tensor, range),
             Source::File(file) => file.slice(&tensor.name, range),
+        }
+    }
+
+    fn release(&self, tensor: &Tensor, range: Range<usize>) {
+        if let Source::File(file) = &self.0 {
+            file.release(&tensor.name, range);
         }
     }
 }

@@ -120,6 +120,8 @@ fn every_readable_type_at_every_alignment() {
         assert_eq!(*weights.all(&wanted[3]), [-1.0, -0.5, 0.0, 0.5, 1.0]);
         assert_eq!(*weights.slice(&wanted[3], 1..3), [-0.5, 0.0]);
         assert_eq!(*weights.slice(&wanted[0], 3..4), [2f32.powi(-24)]);
+        weights.release(&wanted[3], 0..5);
+        assert_eq!(*weights.slice(&wanted[3], 4..5), [1.0]);
         borrowed += usize::from(matches!(weights.all(&wanted[3]), Cow::Borrowed(_)));
     }
     // Exactly every fourth position is aligned for f32.
