@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod interp;
 pub mod ir;
+pub mod stats;
 pub mod text;
 pub mod verify;

@@ -5,6 +5,7 @@
 //! infinities and NaN included.
 
 use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::interp::Data;
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
 use proptest::prelude::*;
 
@@ -167,7 +168,7 @@ impl Generator<'_> {
         let lanes = self.choices.one_of(&LANES);
         match self.choices.below(12) {
             0 | 1 => {
-                let (input, at) = (self.choices.one_of(&self.inputs.clone()), self.anywhere());
+                let (input, at) = (self.choices.one_of(&self.inputs), self.anywhere());
                 let dst = self.result(b, lanes);
                 if self.choices.below(2) == 0 {
                     b.load_into(dst, input, at);
@@ -176,14 +177,14 @@ impl Generator<'_> {
                 }
             }
             2 => {
-                let (buffer, access) = self.choices.one_of(&self.outputs[1..].to_vec());
+                let (buffer, access) = self.choices.one_of(&self.outputs[1..]);
                 let at = self.own(access, lanes);
                 let dst = self.result(b, lanes);
                 b.load_into(dst, buffer, at);
             }
             3 | 4 => {
                 let src = self.source(b, lanes);
-                let (buffer, access) = self.choices.one_of(&self.outputs.clone());
+                let (buffer, access) = self.choices.one_of(&self.outputs);
                 let at = self.own(access, lanes);
                 b.store(buffer, at, src);
             }
@@ -276,4 +277,34 @@ fn fit_inputs(kernel: &mut Kernel) {
             buffer.len = end as usize;
         }
     }
+}
+
+/// Contents for a kernel's buffers: any bits at all in the narrow ones, f32 with some specials.
+#[allow(dead_code, reason = "not every test file runs kernels")]
+pub(crate) fn data(kernel: &Kernel, seed: u32) -> Vec<Data> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let mut f32s = |len: usize| -> Vec<f32> {
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, f32::MAX];
+        (0..len)
+            .map(|_| match next() {
+                n if n % 32 == 0 => special[n as usize / 32 % special.len()],
+                n => n as f32 * 2f32.powi(-22) - 2.0,
+            })
+            .collect()
+    };
+    let contents = |buffer: &alexc_codegen::ir::Buffer| match buffer.dtype {
+        DType::F32 => Data::F32(f32s(buffer.len)),
+        DType::F16 => {
+            Data::F16(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 8) as u16).collect())
+        }
+        DType::Bf16 => {
+            Data::Bf16(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 16) as u16).collect())
+        }
+        DType::I8 => Data::I8(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 4) as i8).collect()),
+    };
+    kernel.buffers.iter().map(contents).collect()
 }
