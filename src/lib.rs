@@ -11,6 +11,7 @@ pub mod layout;
 pub mod lower;
 pub mod npy;
 pub mod output_file;
+pub mod pass;
 pub mod plan;
 pub mod shape;
 pub mod weights;
