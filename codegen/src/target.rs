@@ -1,0 +1,203 @@
+//! What machine code is made for: a target triple and, on x86-64, a level of its instruction set.
+
+use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::settings::{self, Configurable};
+use std::fmt;
+use target_lexicon::{Architecture, Triple};
+
+/// Levels of the x86-64 psABI from the first one that alexc makes code for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum X86Level {
+    /// SSE4.2.
+    V2,
+    /// AVX2, FMA, F16C.
+    V3,
+    /// AVX-512 F, BW, CD, DQ, VL.
+    V4,
+}
+
+impl X86Level {
+    /// All levels with their names.
+    pub const ALL: [(X86Level, &'static str); 3] = [
+        (X86Level::V2, "x86-64-v2"),
+        (X86Level::V3, "x86-64-v3"),
+        (X86Level::V4, "x86-64-v4"),
+    ];
+
+    /// The level of the machine at hand (CPUID and what the system saves of the registers).
+    #[cfg(target_arch = "x86_64")]
+    pub fn host() -> Option<X86Level> {
+        macro_rules! all {
+            ($($feature:tt),*) => { $(std::is_x86_feature_detected!($feature))&&* };
+        }
+        let v2 = all!("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt");
+        let v3 = v2 && all!("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe");
+        let v4 = v3 && all!("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl");
+        match (v2, v3, v4) {
+            (_, _, true) => Some(X86Level::V4),
+            (_, true, _) => Some(X86Level::V3),
+            (true, _, _) => Some(X86Level::V2),
+            _ => None,
+        }
+    }
+
+    /// No level: this is another architecture.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn host() -> Option<X86Level> {
+        None
+    }
+}
+
+impl fmt::Display for X86Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(X86Level::ALL.iter().find(|(level, _)| level == self).map_or("", |l| l.1))
+    }
+}
+
+/// Why there is no such target.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The triple is malformed.
+    #[error("`{triple}` is no target triple ({reason}); an example is aarch64-unknown-linux-gnu")]
+    Triple {
+        /// As given.
+        triple: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Cranelift has no back end for it, or the machine is too old.
+    #[error("no code can be made for {triple}: {reason}")]
+    Unsupported {
+        /// The triple.
+        triple: String,
+        /// Why.
+        reason: String,
+    },
+    /// Not a known CPU level.
+    #[error(
+        "`{cpu}` is no CPU of {triple}; use {}",
+        if *.x86 { "native, x86-64-v2, x86-64-v3 or x86-64-v4" } else { "native or generic" }
+    )]
+    Cpu {
+        /// As given.
+        cpu: String,
+        /// The triple.
+        triple: String,
+        /// Whether the triple is an x86-64 one.
+        x86: bool,
+    },
+}
+
+/// A machine to make code for.
+#[derive(Clone)]
+pub struct Target {
+    isa: OwnedTargetIsa,
+    level: Option<X86Level>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Prints the triple, with the level on x86-64.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.isa.triple())?;
+        self.level.map_or(Ok(()), |level| write!(f, " {level}"))
+    }
+}
+
+impl Target {
+    /// The machine at hand with everything that it has.
+    pub fn host() -> Result<Target, TargetError> {
+        Target::new(None, "native")
+    }
+
+    /// A target by its triple (none: this machine's) and CPU: `native`, `generic`, or a level.
+    pub fn new(triple: Option<&str>, cpu: &str) -> Result<Target, TargetError> {
+        let host = Triple::host();
+        let triple = match triple {
+            None => host.clone(),
+            Some(text) => text.parse().map_err(|reason| TargetError::Triple {
+                triple: text.to_owned(),
+                reason: format!("{reason}"),
+            })?,
+        };
+        let unsupported = |reason: String| TargetError::Unsupported {
+            triple: triple.to_string(),
+            reason,
+        };
+        let x86 = triple.architecture == Architecture::X86_64;
+        let same = triple.architecture == host.architecture;
+        let no_cpu =
+            || TargetError::Cpu { cpu: cpu.to_owned(), triple: triple.to_string(), x86 };
+        let level = match cpu {
+            "native" if x86 && same => Some(X86Level::host().ok_or_else(|| {
+                unsupported("this CPU lacks SSE4.2 (x86-64-v2), the least that alexc needs".into())
+            })?),
+            "native" if !x86 && same => None,
+            "generic" => x86.then_some(X86Level::V2),
+            _ if x86 => {
+                let known = X86Level::ALL.iter().find(|(_, name)| *name == cpu);
+                Some(known.ok_or_else(no_cpu)?.0)
+            }
+            _ => return Err(no_cpu()),
+        };
+        let mut builder = isa::lookup(triple.clone()).map_err(|e| unsupported(e.to_string()))?;
+        if cpu == "native" && !x86 {
+            cranelift_native::infer_native_flags(&mut builder).map_err(|e| unsupported(e.into()))?;
+        }
+        let enable = |builder: &mut isa::Builder, flags: &[&str]| {
+            flags.iter().try_for_each(|flag| builder.enable(flag))
+        };
+        let v2 = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
+        let v3 = ["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"];
+        let enabled = match level {
+            None => Ok(()),
+            Some(X86Level::V2) => enable(&mut builder, &v2),
+            Some(_) => enable(&mut builder, &v2).and_then(|()| enable(&mut builder, &v3)),
+        };
+        enabled.map_err(|e| unsupported(e.to_string()))?;
+        let mut flags = settings::builder();
+        for (name, value) in [
+            ("opt_level", "speed"),
+            ("is_pic", "true"),
+            ("enable_verifier", "false"),
+            ("unwind_info", "false"),
+        ] {
+            flags.set(name, value).map_err(|e| unsupported(e.to_string()))?;
+        }
+        let isa = builder
+            .finish(settings::Flags::new(flags))
+            .map_err(|e| unsupported(e.to_string()))?;
+        Ok(Target { isa, level })
+    }
+
+    /// Cranelift's view of the target.
+    pub fn isa(&self) -> &dyn TargetIsa {
+        &*self.isa
+    }
+
+    /// A shared handle of [`Target::isa`].
+    pub fn owned_isa(&self) -> OwnedTargetIsa {
+        self.isa.clone()
+    }
+
+    /// The level of an x86-64 target.
+    pub fn level(&self) -> Option<X86Level> {
+        self.level
+    }
+
+    /// Fused multiply-add is one instruction.
+    pub fn has_fma(&self) -> bool {
+        match self.level {
+            Some(level) => level >= X86Level::V3,
+            None => matches!(
+                self.isa.triple().architecture,
+                Architecture::Aarch64(_) | Architecture::S390x | Architecture::Riscv64(_)
+            ),
+        }
+    }
+}
