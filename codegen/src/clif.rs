@@ -49,8 +49,7 @@ pub struct Emitted {
 
 /// Makes machine code for a kernel. `texts`: also the texts for `dump`.
 pub fn emit(kernel: &Verified, target: &Target, texts: bool) -> Result<Emitted, ClifError> {
-    let refused =
-        |reason: String| ClifError::Refused { kernel: kernel.name.clone(), reason };
+    let refused = |reason: String| ClifError::Refused { kernel: kernel.name.clone(), reason };
     let isa = target.isa();
     let mut signature = Signature::new(call_conv(target));
     signature.params.extend([types::I64; 3].map(AbiParam::new));
@@ -125,8 +124,7 @@ impl<'a> Emitter<'a> {
 
     fn kernel(mut self, target: &Target) {
         let streams = resolve(self.kernel);
-        self.pointers =
-            (0..streams.pointers).map(|_| self.b.declare_var(types::I64)).collect();
+        self.pointers = (0..streams.pointers).map(|_| self.b.declare_var(types::I64)).collect();
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
         self.b.switch_to_block(entry);
@@ -148,7 +146,7 @@ impl<'a> Emitter<'a> {
         self.b.seal_block(body);
         self.nodes(&streams.body);
         let now = self.b.use_var(iteration);
-        let next = self.b.ins().iadd_imm(now, 1);
+        let next = self.b.ins().iadd_imm_s(now, 1);
         self.b.def_var(iteration, next);
         let more = self.b.ins().icmp(IntCC::UnsignedLessThan, next, end);
         self.b.ins().brif(more, head, &[], exit, &[]);
@@ -177,11 +175,11 @@ impl<'a> Emitter<'a> {
             let slot = i32::from(root.buffer.0 as i16) * 8;
             let mut pointer = self.b.ins().load(types::I64, self.flags, params, slot);
             for &(dim, step) in &root.terms {
-                let step = self.b.ins().imul_imm(indices[dim], step);
+                let step = self.b.ins().imul_imm_s(indices[dim], step);
                 pointer = self.b.ins().iadd(pointer, step);
             }
             if root.offset_bytes != 0 {
-                pointer = self.b.ins().iadd_imm(pointer, root.offset_bytes);
+                pointer = self.b.ins().iadd_imm_s(pointer, root.offset_bytes);
             }
             self.b.def_var(self.pointers[root.pointer.0 as usize], pointer);
         }
@@ -210,11 +208,11 @@ impl<'a> Emitter<'a> {
                     self.nodes(body);
                     for advance in advances {
                         let now = self.pointer(advance.pointer);
-                        let next = self.b.ins().iadd_imm(now, advance.step_bytes);
+                        let next = self.b.ins().iadd_imm_s(now, advance.step_bytes);
                         self.b.def_var(self.pointers[advance.pointer.0 as usize], next);
                     }
                     let left = self.b.use_var(counter);
-                    let left = self.b.ins().iadd_imm(left, -1);
+                    let left = self.b.ins().iadd_imm_s(left, -1);
                     self.b.def_var(counter, left);
                     self.b.ins().brif(left, block, &[], after, &[]);
                     self.b.seal_block(block);
@@ -362,7 +360,7 @@ impl<'a> Emitter<'a> {
                 let exponent = self.b.ins().fcvt_to_sint_sat(int, value);
                 let bias = self.int(int, 127);
                 let biased = self.b.ins().iadd(exponent, bias);
-                let bits = self.b.ins().ishl_imm(biased, 23);
+                let bits = self.b.ins().ishl_imm_u(biased, 23);
                 self.b.ins().bitcast(float, self.flags, bits)
             }
         }
@@ -381,8 +379,11 @@ impl<'a> Emitter<'a> {
         };
         while values.len() > 1 {
             let high = values.split_off(values.len() / 2);
-            values =
-                values.into_iter().zip(high).map(|(low, high)| self.binary(op, low, high)).collect();
+            values = values
+                .into_iter()
+                .zip(high)
+                .map(|(low, high)| self.binary(op, low, high))
+                .collect();
         }
         let Some(&value) = values.first() else { return self.b.ins().f32const(0.0) };
         if !self.b.func.dfg.value_type(value).is_vector() {
@@ -410,7 +411,7 @@ impl<'a> Emitter<'a> {
             }
             DType::Bf16 => {
                 let bits = self.b.ins().uload16(types::I32, self.flags, pointer, at);
-                let bits = self.b.ins().ishl_imm(bits, 16);
+                let bits = self.b.ins().ishl_imm_u(bits, 16);
                 self.b.ins().bitcast(types::F32, self.flags, bits)
             }
             DType::I8 => {
@@ -432,7 +433,7 @@ impl<'a> Emitter<'a> {
             }
             DType::Bf16 => {
                 let bits = self.b.ins().uload16x4(self.flags, pointer, at);
-                let bits = self.b.ins().ishl_imm(bits, 16);
+                let bits = self.b.ins().ishl_imm_u(bits, 16);
                 self.b.ins().bitcast(types::F32X4, self.flags, bits)
             }
             DType::I8 => {
@@ -454,7 +455,7 @@ impl<'a> Emitter<'a> {
         let float = if int.is_vector() { types::F32X4 } else { types::F32 };
         let magnitude_mask = self.int(int, 0x7fff);
         let magnitude = self.b.ins().band(bits, magnitude_mask);
-        let shifted = self.b.ins().ishl_imm(magnitude, 13);
+        let shifted = self.b.ins().ishl_imm_u(magnitude, 13);
         let shifted = self.b.ins().bitcast(float, self.flags, shifted);
         let factor = self.int(int, 0x7780_0000);
         let factor = self.b.ins().bitcast(float, self.flags, factor);
@@ -472,7 +473,7 @@ impl<'a> Emitter<'a> {
         let result = self.b.ins().bor(scaled, infinite);
         let sign_mask = self.int(int, 0x8000);
         let sign = self.b.ins().band(bits, sign_mask);
-        let sign = self.b.ins().ishl_imm(sign, 16);
+        let sign = self.b.ins().ishl_imm_u(sign, 16);
         let result = self.b.ins().bor(result, sign);
         self.b.ins().bitcast(float, self.flags, result)
     }

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod clif;
 pub mod interp;
 pub mod ir;
 pub mod stats;
+mod streams;
+pub mod target;
 pub mod text;
 pub mod verify;
+pub mod x86;

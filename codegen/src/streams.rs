@@ -113,11 +113,7 @@ impl<'k> Resolver<'k> {
                 }
             };
         }
-        Place {
-            pointer,
-            displacement_bytes: (bytes - offset_bytes) as i32,
-            buffer: addr.buffer,
-        }
+        Place { pointer, displacement_bytes: (bytes - offset_bytes) as i32, buffer: addr.buffer }
     }
 
     fn root(&mut self, buffer: BufferId, terms: Vec<(usize, i64)>, offset_bytes: i64) -> Pointer {

@@ -18,11 +18,8 @@ pub enum X86Level {
 
 impl X86Level {
     /// All levels with their names.
-    pub const ALL: [(X86Level, &'static str); 3] = [
-        (X86Level::V2, "x86-64-v2"),
-        (X86Level::V3, "x86-64-v3"),
-        (X86Level::V4, "x86-64-v4"),
-    ];
+    pub const ALL: [(X86Level, &'static str); 3] =
+        [(X86Level::V2, "x86-64-v2"), (X86Level::V3, "x86-64-v3"), (X86Level::V4, "x86-64-v4")];
 
     /// The level of the machine at hand (CPUID and what the system saves of the registers).
     #[cfg(target_arch = "x86_64")]
@@ -125,14 +122,11 @@ impl Target {
                 reason: format!("{reason}"),
             })?,
         };
-        let unsupported = |reason: String| TargetError::Unsupported {
-            triple: triple.to_string(),
-            reason,
-        };
+        let unsupported =
+            |reason: String| TargetError::Unsupported { triple: triple.to_string(), reason };
         let x86 = triple.architecture == Architecture::X86_64;
         let same = triple.architecture == host.architecture;
-        let no_cpu =
-            || TargetError::Cpu { cpu: cpu.to_owned(), triple: triple.to_string(), x86 };
+        let no_cpu = || TargetError::Cpu { cpu: cpu.to_owned(), triple: triple.to_string(), x86 };
         let level = match cpu {
             "native" if x86 && same => Some(X86Level::host().ok_or_else(|| {
                 unsupported("this CPU lacks SSE4.2 (x86-64-v2), the least that alexc needs".into())
@@ -147,7 +141,8 @@ impl Target {
         };
         let mut builder = isa::lookup(triple.clone()).map_err(|e| unsupported(e.to_string()))?;
         if cpu == "native" && !x86 {
-            cranelift_native::infer_native_flags(&mut builder).map_err(|e| unsupported(e.into()))?;
+            cranelift_native::infer_native_flags(&mut builder)
+                .map_err(|e| unsupported(e.into()))?;
         }
         let enable = |builder: &mut isa::Builder, flags: &[&str]| {
             flags.iter().try_for_each(|flag| builder.enable(flag))
@@ -169,9 +164,8 @@ impl Target {
         ] {
             flags.set(name, value).map_err(|e| unsupported(e.to_string()))?;
         }
-        let isa = builder
-            .finish(settings::Flags::new(flags))
-            .map_err(|e| unsupported(e.to_string()))?;
+        let isa =
+            builder.finish(settings::Flags::new(flags)).map_err(|e| unsupported(e.to_string()))?;
         Ok(Target { isa, level })
     }
 

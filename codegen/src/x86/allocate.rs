@@ -53,7 +53,8 @@ pub(super) fn allocate(intervals: &[Option<Interval>], registers: usize) -> (Vec
             continue;
         }
         // The cheapest of all that are alive goes to the stack.
-        let cheapest = active.iter().enumerate().min_by(|a, b| a.1.1.weight.total_cmp(&b.1.1.weight));
+        let cheapest =
+            active.iter().enumerate().min_by(|a, b| a.1.1.weight.total_cmp(&b.1.1.weight));
         match cheapest {
             Some((place, &(other, v))) if v.weight < interval.weight => {
                 homes[index] = homes[other];
@@ -68,11 +69,7 @@ pub(super) fn allocate(intervals: &[Option<Interval>], registers: usize) -> (Vec
 }
 
 /// Slots are shared by values that are not alive together.
-fn color_slots(
-    intervals: &[Option<Interval>],
-    spilled: &[usize],
-    homes: &mut [Home],
-) -> usize {
+fn color_slots(intervals: &[Option<Interval>], spilled: &[usize], homes: &mut [Home]) -> usize {
     let mut order: Vec<(usize, Interval)> =
         spilled.iter().filter_map(|&i| intervals[i].map(|v| (i, v))).collect();
     order.sort_by_key(|(index, v)| (v.start, *index));
@@ -110,10 +107,7 @@ mod tests {
     fn the_cheapest_goes_to_the_stack() {
         let values = [interval(0, 9, 5.0), interval(1, 9, 1.0), interval(2, 9, 9.0), None];
         let (homes, slots) = allocate(&values, 2);
-        assert_eq!(
-            homes,
-            [Home::Register(0), Home::Slot(0), Home::Register(1), Home::Nowhere]
-        );
+        assert_eq!(homes, [Home::Register(0), Home::Slot(0), Home::Register(1), Home::Nowhere]);
         assert_eq!(slots, 1);
     }
 
