@@ -1,55 +1,10 @@
 //! What machine code is made for: a target triple and, on x86-64, a level of its instruction set.
 
+use alexc_runtime::cpu::{Cpu, Level};
 use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
 use target_lexicon::{Architecture, Triple};
-
-/// Levels of the x86-64 psABI from the first one that alexc makes code for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum X86Level {
-    /// SSE4.2.
-    V2,
-    /// AVX2, FMA, F16C.
-    V3,
-    /// AVX-512 F, BW, CD, DQ, VL.
-    V4,
-}
-
-impl X86Level {
-    /// All levels with their names.
-    pub const ALL: [(X86Level, &'static str); 3] =
-        [(X86Level::V2, "x86-64-v2"), (X86Level::V3, "x86-64-v3"), (X86Level::V4, "x86-64-v4")];
-
-    /// The level of the machine at hand (CPUID and what the system saves of the registers).
-    #[cfg(target_arch = "x86_64")]
-    pub fn host() -> Option<X86Level> {
-        macro_rules! all {
-            ($($feature:tt),*) => { $(std::is_x86_feature_detected!($feature))&&* };
-        }
-        let v2 = all!("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt");
-        let v3 = v2 && all!("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe");
-        let v4 = v3 && all!("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl");
-        match (v2, v3, v4) {
-            (_, _, true) => Some(X86Level::V4),
-            (_, true, _) => Some(X86Level::V3),
-            (true, _, _) => Some(X86Level::V2),
-            _ => None,
-        }
-    }
-
-    /// No level: this is another architecture.
-    #[cfg(not(target_arch = "x86_64"))]
-    pub fn host() -> Option<X86Level> {
-        None
-    }
-}
-
-impl fmt::Display for X86Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(X86Level::ALL.iter().find(|(level, _)| level == self).map_or("", |l| l.1))
-    }
-}
 
 /// Why there is no such target.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +44,7 @@ pub enum TargetError {
 #[derive(Clone)]
 pub struct Target {
     isa: OwnedTargetIsa,
-    level: Option<X86Level>,
+    level: Option<Level>,
 }
 
 impl fmt::Debug for Target {
@@ -128,14 +83,18 @@ impl Target {
         let same = triple.architecture == host.architecture;
         let no_cpu = || TargetError::Cpu { cpu: cpu.to_owned(), triple: triple.to_string(), x86 };
         let level = match cpu {
-            "native" if x86 && same => Some(X86Level::host().ok_or_else(|| {
-                unsupported("this CPU lacks SSE4.2 (x86-64-v2), the least that alexc needs".into())
-            })?),
+            "native" if x86 && same => Some(
+                Cpu::detect().level().filter(|level| *level >= Level::V2).ok_or_else(|| {
+                    unsupported(
+                        "this CPU lacks SSE4.2 (x86-64-v2), the least that alexc needs".into(),
+                    )
+                })?,
+            ),
             "native" if !x86 && same => None,
-            "generic" => x86.then_some(X86Level::V2),
+            "generic" => x86.then_some(Level::V2),
             _ if x86 => {
-                let known = X86Level::ALL.iter().find(|(_, name)| *name == cpu);
-                Some(known.ok_or_else(no_cpu)?.0)
+                let known = cpu.parse().ok().filter(|level| *level >= Level::V2);
+                Some(known.ok_or_else(no_cpu)?)
             }
             _ => return Err(no_cpu()),
         };
@@ -151,7 +110,7 @@ impl Target {
         let v3 = ["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"];
         let enabled = match level {
             None => Ok(()),
-            Some(X86Level::V2) => enable(&mut builder, &v2),
+            Some(Level::V2) => enable(&mut builder, &v2),
             Some(_) => enable(&mut builder, &v2).and_then(|()| enable(&mut builder, &v3)),
         };
         enabled.map_err(|e| unsupported(e.to_string()))?;
@@ -180,14 +139,14 @@ impl Target {
     }
 
     /// The level of an x86-64 target.
-    pub fn level(&self) -> Option<X86Level> {
+    pub fn level(&self) -> Option<Level> {
         self.level
     }
 
     /// Fused multiply-add is one instruction.
     pub fn has_fma(&self) -> bool {
         match self.level {
-            Some(level) => level >= X86Level::V3,
+            Some(level) => level >= Level::V3,
             None => matches!(
                 self.isa.triple().architecture,
                 Architecture::Aarch64(_) | Architecture::S390x | Architecture::Riscv64(_)

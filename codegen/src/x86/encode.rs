@@ -521,9 +521,4 @@ impl Assembler {
         }
         self.bytes
     }
-
-    /// Bytes so far.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
 }

@@ -9,8 +9,8 @@ mod plan;
 
 use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
 use crate::streams::{Place, Root, resolve};
-use crate::target::X86Level;
 use crate::verify::Verified;
+use alexc_runtime::cpu::Level;
 use alexc_runtime::program::KernelCode;
 use allocate::Home;
 use encode::{Assembler, Condition, Gpr, Label, Op, RAX, RCX, RDI, RDX, RSI, RSP, Rm, Width};
@@ -50,22 +50,22 @@ pub enum X86Error {
         /// Lanes of a register.
         lanes: u8,
         /// The level.
-        level: X86Level,
+        level: Level,
     },
     /// The level has no AVX2.
     #[error("{level} lacks AVX2: use the Cranelift emitter")]
     NoAvx2 {
         /// The level.
-        level: X86Level,
+        level: Level,
     },
 }
 
 /// Makes machine code for a kernel.
-pub fn emit(kernel: &Verified, level: X86Level) -> Result<KernelCode, X86Error> {
-    if level < X86Level::V3 {
+pub fn emit(kernel: &Verified, level: Level) -> Result<KernelCode, X86Error> {
+    if level < Level::V3 {
         return Err(X86Error::NoAvx2 { level });
     }
-    let wide = level >= X86Level::V4;
+    let wide = level >= Level::V4;
     if let (false, Some(&lanes)) = (wide, kernel.regs.iter().find(|&&lanes| lanes > 8)) {
         return Err(X86Error::TooWide { kernel: kernel.name.clone(), lanes, level });
     }
