@@ -144,7 +144,7 @@ mod tests {
         let p = b.parallel("p", 4);
         b.repeat("i", 10, |b, i| {
             let v = b.load(4, x, &p * 100 + &i * 8);
-            b.store(x, &p * 100 + &i * 8 + 4, v);
+            b.store(x, &p * 100 + &i * 8 + 4usize, v);
             b.repeat("j", 2, |b, j| {
                 b.load(1, x, &p * 100 + &i * 8 + j);
             });

@@ -522,3 +522,6 @@ impl Assembler {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

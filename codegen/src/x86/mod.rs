@@ -76,6 +76,23 @@ pub fn emit(kernel: &Verified, level: Level) -> Result<KernelCode, X86Error> {
     Ok(KernelCode { name: kernel.name.clone(), bytes, align: 64 })
 }
 
+/// Machine code as text, an instruction a line with its offset; the constants behind the code are
+/// left out.
+pub fn listing(bytes: &[u8]) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
+    let mut formatter = IntelFormatter::new();
+    let mut text = String::new();
+    for instruction in Decoder::new(64, bytes, DecoderOptions::NONE).iter() {
+        text.push_str(&format!("{:6x}  ", instruction.ip()));
+        formatter.format(&instruction, &mut text);
+        text.push('\n');
+        if instruction.mnemonic() == Mnemonic::Ret {
+            break;
+        }
+    }
+    text
+}
+
 /// The stack frame, offsets from rsp in bytes. Vector slots come first, each as wide as the widest
 /// vector.
 struct Frame {

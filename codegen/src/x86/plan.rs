@@ -111,8 +111,8 @@ fn fold(kernel: &Kernel, items: &mut Vec<Item<'_>>, wide: bool) {
     // Loads of the current stretch that could still move, with the item they stand at.
     let mut waiting: Vec<(usize, Folded)> = Vec::new();
     let mut done = vec![false; items.len()];
-    for index in 0..items.len() {
-        let Item::Inst { inst, place, folded } = &mut items[index] else {
+    for (index, item) in items.iter_mut().enumerate() {
+        let Item::Inst { inst, place, folded } = item else {
             waiting.clear();
             continue;
         };

@@ -1,0 +1,181 @@
+//! The driver: a checked graph through passes, layouts, lowering, plan and emitters to a program
+//! that the runtime loads. Every stage's result stays in [`Compiled`] for whoever wants to look.
+
+mod emit;
+mod packing;
+
+pub use emit::{Emitter, KernelText};
+pub use packing::{PackError, pack};
+
+use crate::graph::Graph;
+use crate::layout::{self, Layout};
+use crate::lower::{self, Lowered, Vectors};
+use crate::pass;
+use crate::plan::{self, Plan, PlanError};
+use alexc_codegen::ir::Kernel;
+use alexc_codegen::target::Target;
+use alexc_codegen::verify::{Verified, VerifyError, verify};
+use alexc_runtime::cpu::Level;
+use alexc_runtime::program::Program;
+use std::time::{Duration, Instant};
+
+/// How to compile.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The machine to make code for.
+    pub target: Target,
+    /// Which emitter makes it; by default the widest that the target allows.
+    pub emitter: Option<Emitter>,
+    /// Merge layers into the kernels of those before them.
+    pub fuse: bool,
+    /// Keep what `dump` shows of Cranelift's work.
+    pub texts: bool,
+    /// Threads that kernels are emitted on.
+    pub threads: usize,
+}
+
+impl Options {
+    /// Everything on, for `target`.
+    pub fn new(target: Target) -> Self {
+        Options { target, emitter: None, fuse: true, texts: false, threads: 1 }
+    }
+
+    fn emitter(&self) -> Emitter {
+        self.emitter.unwrap_or(match self.target.level() {
+            Some(level) if level >= Level::V3 => Emitter::X86(level),
+            _ => Emitter::Cranelift,
+        })
+    }
+}
+
+/// Why a checked graph did not compile. All of these are mistakes of alexc itself.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A pass left a graph that does not verify.
+    #[error(transparent)]
+    Pass(#[from] pass::PassError),
+    /// The plan does not hold.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A kernel may leave its buffers, or is malformed.
+    #[error(
+        "kernel {kernel} does not verify: {}",
+        .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Kernel {
+        /// Its name.
+        kernel: String,
+        /// All that is wrong.
+        errors: Vec<VerifyError>,
+    },
+    /// No machine code could be made.
+    #[error(transparent)]
+    Emit(#[from] emit::EmitError),
+}
+
+/// Time that each stage took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Passes over the graph.
+    pub passes: Duration,
+    /// Layouts, lowering, and the plan.
+    pub lower: Duration,
+    /// Proof of the kernels.
+    pub verify: Duration,
+    /// Machine code.
+    pub emit: Duration,
+}
+
+impl Timings {
+    /// All stages.
+    pub fn total(&self) -> Duration {
+        self.passes + self.lower + self.verify + self.emit
+    }
+}
+
+/// A net with every stage's result.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The graph after the passes.
+    pub fused: Graph,
+    /// How its values lie in memory.
+    pub layouts: Vec<Layout>,
+    /// Calls of kernels.
+    pub lowered: Lowered,
+    /// Where everything lies.
+    pub plan: Plan,
+    /// The proved kernels, in the order of [`Program::kernels`].
+    pub kernels: Vec<Verified>,
+    /// What `dump` shows of the machine code of each; empty unless asked for.
+    pub texts: Vec<KernelText>,
+    /// What the runtime loads.
+    pub program: Program,
+    /// Which emitter made the code.
+    pub emitter: Emitter,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// Compiles a graph that has been checked.
+pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+    let mut timings = Timings::default();
+    let start = Instant::now();
+    let fused = pass::run(graph, &pass::Options { fuse: options.fuse, ..Default::default() })?;
+    timings.passes = start.elapsed();
+
+    let start = Instant::now();
+    let emitter = options.emitter();
+    let layouts = layout::assign(&fused);
+    let lowered = lower::lower(&fused, &layouts, emitter.vectors());
+    let plan = plan::plan(&fused, &lowered, &layouts)?;
+    let bound = plan::bind(&lowered, &plan)?;
+    timings.lower = start.elapsed();
+
+    let start = Instant::now();
+    let kernels: Vec<Verified> =
+        bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
+    timings.verify = start.elapsed();
+
+    let start = Instant::now();
+    let emitted = emit::emit_all(&kernels, emitter, options)?;
+    timings.emit = start.elapsed();
+    let (codes, texts) = emitted.into_iter().unzip();
+    let shape = |value: crate::graph::ValueId| fused.values[value.index()].shape.dims();
+    let program = Program {
+        name: identifier(&fused.name),
+        kernels: codes,
+        steps: bound.steps,
+        input_dims: shape(fused.input),
+        output_dims: shape(fused.output),
+        arena_bytes: plan.arena_bytes,
+        weights_bytes: plan.weights_bytes,
+        local_bytes: plan.local_bytes,
+    };
+    Ok(Compiled { fused, layouts, lowered, plan, kernels, texts, program, emitter, timings })
+}
+
+fn proved(kernel: Kernel) -> Result<Verified, CompileError> {
+    let name = kernel.name.clone();
+    verify(kernel).map_err(|errors| CompileError::Kernel { kernel: name, errors })
+}
+
+impl Emitter {
+    /// The registers that lowerings tile for.
+    pub fn vectors(self) -> Vectors {
+        match self {
+            Emitter::Cranelift => Vectors::SSE,
+            Emitter::X86(level) if level >= Level::V4 => Vectors { lanes: 16, registers: 32 },
+            Emitter::X86(_) => Vectors { lanes: 8, registers: 16 },
+        }
+    }
+}
+
+/// A name as a C identifier: other characters become `_`.
+pub fn identifier(name: &str) -> String {
+    let mut result: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if result.is_empty() || result.starts_with(|c: char| c.is_ascii_digit()) {
+        result.insert(0, '_');
+    }
+    result
+}
