@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arrays;
+pub mod compile;
 pub mod diagnostic;
 pub mod graph;
 pub mod layout;

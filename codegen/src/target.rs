@@ -1,6 +1,6 @@
 //! What machine code is made for: a target triple and, on x86-64, a level of its instruction set.
 
-use alexc_runtime::cpu::{Cpu, Level};
+use alexc_runtime::cpu::{Arch, Cpu, Level};
 use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
@@ -80,6 +80,12 @@ impl Target {
         let unsupported =
             |reason: String| TargetError::Unsupported { triple: triple.to_string(), reason };
         let x86 = triple.architecture == Architecture::X86_64;
+        if !matches!(
+            triple.architecture,
+            Architecture::X86_64 | Architecture::Aarch64(_) | Architecture::Riscv64(_)
+        ) {
+            return Err(unsupported("alexc knows x86_64, aarch64 and riscv64".into()));
+        }
         let same = triple.architecture == host.architecture;
         let no_cpu = || TargetError::Cpu { cpu: cpu.to_owned(), triple: triple.to_string(), x86 };
         let level = match cpu {
@@ -143,13 +149,22 @@ impl Target {
         self.level
     }
 
+    /// The instruction set family.
+    pub fn arch(&self) -> Arch {
+        match self.isa.triple().architecture {
+            Architecture::Aarch64(_) => Arch::Aarch64,
+            Architecture::Riscv64(_) => Arch::Riscv64,
+            _ => Arch::X86_64,
+        }
+    }
+
     /// Fused multiply-add is one instruction.
     pub fn has_fma(&self) -> bool {
         match self.level {
             Some(level) => level >= Level::V3,
             None => matches!(
                 self.isa.triple().architecture,
-                Architecture::Aarch64(_) | Architecture::S390x | Architecture::Riscv64(_)
+                Architecture::Aarch64(_) | Architecture::Riscv64(_)
             ),
         }
     }

@@ -10,12 +10,12 @@ pub use packing::{PackError, pack};
 use crate::graph::Graph;
 use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
-use crate::pass;
+use crate::pass::{self, PassOptions};
 use crate::plan::{self, Plan, PlanError};
 use alexc_codegen::ir::Kernel;
 use alexc_codegen::target::Target;
 use alexc_codegen::verify::{Verified, VerifyError, verify};
-use alexc_runtime::cpu::Level;
+use alexc_runtime::cpu::{Feature, Level};
 use alexc_runtime::program::Program;
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,8 @@ pub struct Compiled {
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
     let mut timings = Timings::default();
     let start = Instant::now();
-    let fused = pass::run(graph, &pass::Options { fuse: options.fuse, ..Default::default() })?;
+    let fused =
+        pass::run(graph.clone(), &PassOptions { fuse: options.fuse, ..Default::default() })?;
     timings.passes = start.elapsed();
 
     let start = Instant::now();
@@ -132,8 +133,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     timings.lower = start.elapsed();
 
     let start = Instant::now();
-    let kernels: Vec<Verified> =
-        bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
+    let kernels: Vec<Verified> = bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
     timings.verify = start.elapsed();
 
     let start = Instant::now();
@@ -143,6 +143,8 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     let shape = |value: crate::graph::ValueId| fused.values[value.index()].shape.dims();
     let program = Program {
         name: identifier(&fused.name),
+        arch: options.target.arch(),
+        features: emitter.features(&options.target),
         kernels: codes,
         steps: bound.steps,
         input_dims: shape(fused.input),
@@ -160,6 +162,17 @@ fn proved(kernel: Kernel) -> Result<Verified, CompileError> {
 }
 
 impl Emitter {
+    /// What its code needs of the processor beyond the baseline.
+    fn features(self, target: &Target) -> Vec<Feature> {
+        let level = match (self, target.level()) {
+            (Emitter::X86(level), _) => level,
+            // Cranelift makes nothing of AVX-512 here.
+            (Emitter::Cranelift, Some(level)) => level.min(Level::V3),
+            (Emitter::Cranelift, None) => return Vec::new(),
+        };
+        level.features().to_vec()
+    }
+
     /// The registers that lowerings tile for.
     pub fn vectors(self) -> Vectors {
         match self {

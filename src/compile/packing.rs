@@ -33,8 +33,7 @@ pub fn pack(
     done: impl Fn(usize) + Sync,
 ) -> Result<Weights, PackError> {
     let bytes = compiled.plan.weights_bytes;
-    let mut buffer =
-        Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
+    let mut buffer = Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
     let mut pieces: Vec<(&Pack, usize)> = Vec::new();
     let mut ranges = Vec::new();
     for (pack, &offset_bytes) in compiled.lowered.packs.iter().zip(&compiled.plan.weights) {
