@@ -13,6 +13,7 @@ pub mod lower;
 pub mod npy;
 pub mod output_file;
 pub mod pass;
+pub mod picture;
 pub mod plan;
 pub mod shape;
 pub mod weights;
