@@ -15,5 +15,6 @@ pub mod output_file;
 pub mod pass;
 pub mod picture;
 pub mod plan;
+pub mod reference;
 pub mod shape;
 pub mod weights;

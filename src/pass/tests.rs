@@ -105,3 +105,34 @@ fn unknown_passes_and_broken_graphs_are_errors() {
     let error = run(broken, &PassOptions::default()).unwrap_err();
     assert!(matches!(error, PassError::Built { .. }), "{error}");
 }
+
+#[test]
+fn passes_keep_the_meaning() {
+    use crate::reference;
+    use crate::weights::Random;
+    use ndarray::{ArrayD, IxDyn};
+
+    let mut compared = 0;
+    for (path, text) in cases() {
+        let graph = parse(text.split_once(DASHES).unwrap().0).unwrap();
+        let changed = run(graph.clone(), &PassOptions::default()).unwrap();
+        let weights = Random::new(7);
+        let shape = graph.values[graph.input.index()].shape;
+        let input = weights.input(shape.len()).iter().map(|x| 2.0 * x - 0.5).collect();
+        let input = ArrayD::from_shape_vec(IxDyn(&shape.dims()), input).unwrap();
+        let before = reference::run::<f64>(&graph, &weights, &input).unwrap();
+        let after = reference::run::<f64>(&changed, &weights, &input).unwrap();
+        // A value keeps its name for as long as some node makes it.
+        for (value, after) in changed.values.iter().zip(&after) {
+            let index = graph.values.iter().position(|other| other.name == value.name).unwrap();
+            let before = &before[index];
+            assert_eq!(before.shape(), after.shape());
+            for (before, after) in before.iter().zip(after) {
+                let close = (before - after).abs() <= 1e-12 * before.abs().max(1.0);
+                assert!(close, "{}: `{}`: {before} {after}", path.display(), value.name);
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 80, "{compared}");
+}
