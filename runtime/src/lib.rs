@@ -1,9 +1,15 @@
 //! alexc's runtime: loads a compiled net and runs it. All unsafe code of alexc lives here, each
 //! block with the reason why it is sound.
 
+pub mod check;
+mod code;
 pub mod cpu;
+mod float_env;
 pub mod mapped;
 pub mod memory;
+pub mod network;
 pub mod parallel;
+pub mod pool;
 pub mod program;
+pub mod session;
 pub mod weights;

@@ -69,6 +69,12 @@ impl Buffer {
         debug_assert!(before.is_empty());
         floats
     }
+
+    /// First byte, for kernels. Valid for [`Buffer::len`] bytes until the buffer is dropped, but
+    /// not while somebody holds the contents borrowed.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
 }
 
 /// A part of a buffer as f32, or None where it does not begin at a multiple of four bytes or its

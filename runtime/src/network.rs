@@ -1,0 +1,204 @@
+//! A net ready to run: its program, executable, and its weights. Shared by all who run it; what
+//! a run changes belongs to a [`crate::session::Session`].
+
+pub use crate::{check::ProgramError, code::CodeError};
+use crate::{
+    check::{check, tensor_bytes},
+    code::Code,
+    cpu::{Arch, Cpu, Feature},
+    program::Program,
+    weights::Weights,
+};
+
+/// A loaded net, which any number of threads may share and run at the same time, each in a
+/// session of its own.
+pub struct Network {
+    program: Program,
+    code: Code,
+    weights: Weights,
+}
+
+// Sharing is the point of it.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Network>();
+};
+
+/// Why a net cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The program contradicts itself.
+    #[error("the compiled net is not sound: {0}")]
+    Program(#[from] ProgramError),
+    /// Code for other processors.
+    #[error(
+        "the net was compiled for {needs}, and this machine is {machine}; compile it for this machine"
+    )]
+    Arch {
+        /// What the code is for.
+        needs: Arch,
+        /// What runs it.
+        machine: &'static str,
+    },
+    /// The processor is older than the code.
+    #[error("the net needs a CPU with {}, and this one ({cpu}) has no {}; compile it for this machine", list(.needs), list(.missing))]
+    Features {
+        /// All that the code needs beyond the baseline.
+        needs: Vec<Feature>,
+        /// What is missing of that.
+        missing: Vec<Feature>,
+        /// This machine's.
+        cpu: Cpu,
+    },
+    /// Weights of another net, or of another compilation.
+    #[error("the net has {expected} bytes of packed weights, and {given} are given")]
+    WeightsLength {
+        /// What the program says.
+        expected: usize,
+        /// What there is.
+        given: usize,
+    },
+    /// No executable memory.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+}
+
+fn list(features: &[Feature]) -> String {
+    features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl Network {
+    /// Checks the program and makes its code executable; nothing of it runs yet.
+    ///
+    /// What the code does is beyond any check: like a linked library, a program must come from a
+    /// compiler that is trusted (alexc proves every access of its kernels inside their
+    /// bindings).
+    pub fn new(program: Program, weights: Weights) -> Result<Network, LoadError> {
+        Self::for_cpu(&Cpu::detect(), program, weights)
+    }
+
+    fn for_cpu(cpu: &Cpu, program: Program, weights: Weights) -> Result<Network, LoadError> {
+        check(&program)?;
+        if cpu.arch != Some(program.arch) {
+            return Err(LoadError::Arch { needs: program.arch, machine: std::env::consts::ARCH });
+        }
+        let missing: Vec<Feature> =
+            program.features.iter().copied().filter(|&feature| !cpu.has(feature)).collect();
+        if !missing.is_empty() {
+            let needs = program.features;
+            return Err(LoadError::Features { needs, missing, cpu: cpu.clone() });
+        }
+        let (expected, given) = (program.weights_bytes, weights.as_bytes().len());
+        if expected != given {
+            return Err(LoadError::WeightsLength { expected, given });
+        }
+        let code = Code::new(&program.kernels)?;
+        Ok(Network { program, code, weights })
+    }
+
+    /// What runs.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The packed weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Elements of the input.
+    pub fn input_len(&self) -> usize {
+        tensor_bytes("input", &self.program.input_dims).unwrap_or(0) / 4
+    }
+
+    /// Elements of the output.
+    pub fn output_len(&self) -> usize {
+        tensor_bytes("output", &self.program.output_dims).unwrap_or(0) / 4
+    }
+
+    pub(crate) fn code(&self) -> &Code {
+        &self.code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::Level,
+        memory::Buffer,
+        program::{Base, Binding, KernelCode, Step},
+    };
+
+    fn program() -> Program {
+        let output = Binding { base: Base::Output, offset_bytes: 0, len_bytes: 4, writes: true };
+        Program {
+            name: "net".to_string(),
+            arch: Arch::X86_64,
+            features: vec![Feature::Avx2, Feature::Fma, Feature::Avx512f],
+            kernels: vec![KernelCode { name: "k".to_string(), bytes: vec![0xC3], align: 1 }],
+            steps: vec![Step {
+                name: "s".to_string(),
+                kernel: 0,
+                extent: 1,
+                barrier: false,
+                params: vec![output],
+            }],
+            input_dims: vec![1],
+            output_dims: vec![1],
+            arena_bytes: 0,
+            weights_bytes: 8,
+            local_bytes: 0,
+        }
+    }
+
+    fn refusal(cpu: &Cpu, program: Program, weights: usize) -> String {
+        let weights = Buffer::zeroed(weights).unwrap().into();
+        Network::for_cpu(cpu, program, weights).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn loads_where_everything_fits() {
+        let weights = Buffer::zeroed(8).unwrap().into();
+        let network = Network::for_cpu(&Cpu::of_level(Level::V4), program(), weights).unwrap();
+        assert_eq!((network.input_len(), network.output_len()), (1, 1));
+        assert_eq!(network.weights().as_bytes(), [0; 8]);
+        assert_eq!(network.program(), &program());
+    }
+
+    #[test]
+    fn an_older_cpu_is_refused() {
+        assert_eq!(
+            refusal(&Cpu::of_level(Level::V3), program(), 8),
+            "the net needs a CPU with avx2, fma, avx512f, and this one (x86-64-v3) has no avx512f; compile it for this machine"
+        );
+    }
+
+    #[test]
+    fn another_cpu_is_refused() {
+        let mut program = program();
+        program.arch = Arch::Riscv64;
+        let message = refusal(&Cpu::of_level(Level::V4), program, 8);
+        assert!(message.starts_with("the net was compiled for riscv64, and this"), "{message}");
+    }
+
+    #[test]
+    fn other_weights_are_refused() {
+        for given in [0, 7, 9] {
+            assert_eq!(
+                refusal(&Cpu::of_level(Level::V4), program(), given),
+                format!("the net has 8 bytes of packed weights, and {given} are given")
+            );
+        }
+    }
+
+    #[test]
+    fn an_unsound_program_is_refused() {
+        let mut program = program();
+        program.output_dims = vec![];
+        let message = refusal(&Cpu::of_level(Level::V4), program, 8);
+        let expected =
+            "the compiled net is not sound: the output's dimensions [] do not make a tensor";
+        assert_eq!(message, expected);
+    }
+}

@@ -1,0 +1,342 @@
+//! Running a net: one arena, one scratch a thread and one pool of threads, all made beforehand,
+//! so that a run itself allocates nothing and looks nothing up.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    code::Entry,
+    float_env::Defaults,
+    memory::{ALIGN, Buffer},
+    network::Network,
+    parallel::MAX_THREADS,
+    pool::{Pool, Worker},
+    program::Base,
+};
+
+/// A place to run a net: all memory that a run changes, and the threads that work on it.
+/// Sessions of one net are independent of each other.
+pub struct Session {
+    network: Arc<Network>,
+    pool: Pool,
+    calls: Vec<Call>,
+    tables: Tables,
+    /// What one step took, for [`Session::run_profiled`].
+    nanoseconds: Vec<AtomicU64>,
+    arena: Buffer,
+    /// Owned for the tables' sake.
+    _scratch: Buffer,
+}
+
+/// A step, ready to be called.
+struct Call {
+    entry: Entry,
+    extent: u64,
+    barrier: bool,
+    /// Index of its first parameter in a thread's table.
+    first_param: usize,
+}
+
+/// The addresses of all parameters of all steps, a table for every thread, because each has its
+/// own scratch.
+struct Tables {
+    pointers: Vec<*mut u8>,
+    /// Entries of one thread.
+    len: usize,
+    /// Entries that belong to the caller's slices, set anew for every run.
+    callers: Vec<CallersEntry>,
+}
+
+struct CallersEntry {
+    index: usize,
+    base: Base,
+    offset_bytes: usize,
+}
+
+// SAFETY: the pointers lead into memory that the session owns, into the network's weights, which
+// it keeps alive, or into the caller's slices, which are borrowed as long as anybody follows
+// them (during a run). Only kernels follow them, and those keep out of each other's way: see
+// `Call::run`.
+unsafe impl Send for Tables {}
+// SAFETY: as above; through a shared reference the table itself is only read.
+unsafe impl Sync for Tables {}
+
+/// Why a session cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nonsense.
+    #[error("{0} threads; there must be 1 to {MAX_THREADS}")]
+    ThreadCount(usize),
+    /// Out of memory.
+    #[error(
+        "no memory for the arena ({arena} bytes) and {threads} times {local} bytes of scratch: {source}"
+    )]
+    Memory {
+        /// Size of the arena.
+        arena: usize,
+        /// Number of threads.
+        threads: usize,
+        /// Scratch of each.
+        local: usize,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system starts no more threads.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// How many there should be.
+        threads: usize,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a net does not run on these arguments.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// Wrong length.
+    #[error("the input has {given} elements and must have {expected} ({dims:?})")]
+    InputLength {
+        /// What the net takes.
+        expected: usize,
+        /// What it was given.
+        given: usize,
+        /// Its dimensions.
+        dims: Vec<usize>,
+    },
+    /// Wrong length.
+    #[error("the output has {given} elements and must have {expected} ({dims:?})")]
+    OutputLength {
+        /// What the net fills.
+        expected: usize,
+        /// What it was given.
+        given: usize,
+        /// Its dimensions.
+        dims: Vec<usize>,
+    },
+    /// Wrong length.
+    #[error("{given} durations are given for {expected} steps")]
+    StepCount {
+        /// Steps of the program.
+        expected: usize,
+        /// Length of the slice.
+        given: usize,
+    },
+}
+
+impl Session {
+    /// A session on `threads` threads, the caller's included; fewer where no step could use
+    /// that many. Any number of threads gives the same bits.
+    pub fn new(network: &Arc<Network>, threads: usize) -> Result<Session, SessionError> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(SessionError::ThreadCount(threads));
+        }
+        let program = network.program();
+        let widest = program.steps.iter().map(|step| step.extent).max().unwrap_or(1);
+        let threads = threads.min(usize::try_from(widest).unwrap_or(usize::MAX));
+
+        let local = program.local_bytes;
+        let memory =
+            |source| SessionError::Memory { arena: program.arena_bytes, threads, local, source };
+        let mut arena = Buffer::zeroed(program.arena_bytes).map_err(memory)?;
+        let stride = scratch_stride(local);
+        let all = stride.checked_mul(threads);
+        let mut scratch = Buffer::zeroed(all.unwrap_or(usize::MAX)).map_err(memory)?;
+        let tables = Tables::new(network, threads, arena.as_mut_ptr(), scratch.as_mut_ptr());
+        let pool =
+            Pool::new(threads).map_err(|source| SessionError::Threads { threads, source })?;
+
+        let mut first_param = 0;
+        let calls: Vec<Call> = program
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(index, step)| {
+                let call = Call {
+                    entry: network.code().entry(step.kernel),
+                    extent: step.extent,
+                    // Threads start together.
+                    barrier: step.barrier && index > 0,
+                    first_param,
+                };
+                first_param += step.params.len();
+                call
+            })
+            .collect();
+        Ok(Session {
+            network: Arc::clone(network),
+            pool,
+            nanoseconds: calls.iter().map(|_| AtomicU64::new(0)).collect(),
+            calls,
+            tables,
+            arena,
+            _scratch: scratch,
+        })
+    }
+
+    /// The net that runs here.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
+    /// Number of threads at work, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Runs the net: `input` and `output` are dense, in the order of the program's dimensions.
+    pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        self.bind(input, output)?;
+        let (calls, tables) = (&self.calls, &self.tables);
+        self.pool.run(&|worker| {
+            let _defaults = Defaults::set();
+            for call in calls {
+                if call.barrier {
+                    worker.barrier();
+                }
+                call.run(worker, tables);
+            }
+        });
+        Ok(())
+    }
+
+    /// Runs the net with a barrier after every step, and stores what each step took.
+    pub fn run_profiled(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        steps: &mut [Duration],
+    ) -> Result<(), RunError> {
+        if steps.len() != self.calls.len() {
+            return Err(RunError::StepCount { expected: self.calls.len(), given: steps.len() });
+        }
+        self.bind(input, output)?;
+        let (calls, tables, nanoseconds) = (&self.calls, &self.tables, &self.nanoseconds);
+        self.pool.run(&|worker| {
+            let _defaults = Defaults::set();
+            worker.barrier();
+            let mut since = Instant::now();
+            for (call, nanoseconds) in calls.iter().zip(nanoseconds) {
+                call.run(worker, tables);
+                worker.barrier();
+                if worker.index() == 0 {
+                    let now = Instant::now();
+                    // A step of 584 years would not fit.
+                    nanoseconds.store((now - since).as_nanos() as u64, Ordering::Relaxed);
+                    since = now;
+                }
+            }
+        });
+        for (step, nanoseconds) in steps.iter_mut().zip(&self.nanoseconds) {
+            *step = Duration::from_nanos(nanoseconds.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
+    /// Runs the net and calls `observe(step, arena)` after every step, when no thread is at
+    /// work. The values of later steps may replace those of earlier ones in the arena.
+    pub fn run_observed(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        mut observe: impl FnMut(usize, &[f32]),
+    ) -> Result<(), RunError> {
+        self.bind(input, output)?;
+        let tables = &self.tables;
+        for (index, call) in self.calls.iter().enumerate() {
+            self.pool.run(&|worker| {
+                let _defaults = Defaults::set();
+                call.run(worker, tables);
+            });
+            observe(index, self.arena.as_f32());
+        }
+        Ok(())
+    }
+
+    /// Checks the caller's slices and lets the tables point into them.
+    fn bind(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        let program = self.network.program();
+        let (expected, given) = (self.network.input_len(), input.len());
+        if expected != given {
+            let dims = program.input_dims.clone();
+            return Err(RunError::InputLength { expected, given, dims });
+        }
+        let (expected, given) = (self.network.output_len(), output.len());
+        if expected != given {
+            let dims = program.output_dims.clone();
+            return Err(RunError::OutputLength { expected, given, dims });
+        }
+        self.tables.bind(input.as_ptr().cast_mut().cast(), output.as_mut_ptr().cast());
+        Ok(())
+    }
+}
+
+/// Distance between the scratch of two threads: whole pages, so that no two share a cache line
+/// and each page belongs to the thread that touches it first.
+fn scratch_stride(local_bytes: usize) -> usize {
+    local_bytes.next_multiple_of(ALIGN.max(4096))
+}
+
+impl Tables {
+    fn new(network: &Network, threads: usize, arena: *mut u8, scratch: *mut u8) -> Tables {
+        let program = network.program();
+        // Never written: a program that would is refused.
+        let weights = network.weights().as_bytes().as_ptr().cast_mut();
+        let stride = scratch_stride(program.local_bytes);
+        let params = || program.steps.iter().flat_map(|step| &step.params);
+        let len = params().count();
+        let mut pointers = Vec::with_capacity(len * threads);
+        let mut callers = Vec::new();
+        for thread in 0..threads {
+            for param in params() {
+                let base = match param.base {
+                    Base::Arena => arena,
+                    Base::Weights => weights,
+                    Base::Local => scratch.wrapping_add(thread * stride),
+                    Base::Input | Base::Output => {
+                        let (base, offset_bytes) = (param.base, param.offset_bytes);
+                        callers.push(CallersEntry { index: pointers.len(), base, offset_bytes });
+                        pointers.push(std::ptr::null_mut());
+                        continue;
+                    }
+                };
+                pointers.push(base.wrapping_add(param.offset_bytes));
+            }
+        }
+        Tables { pointers, len, callers }
+    }
+
+    fn bind(&mut self, input: *mut u8, output: *mut u8) {
+        for entry in &self.callers {
+            let base = if entry.base == Base::Input { input } else { output };
+            self.pointers[entry.index] = base.wrapping_add(entry.offset_bytes);
+        }
+    }
+}
+
+impl Call {
+    /// Runs this thread's share of the step.
+    fn run(&self, worker: &Worker, tables: &Tables) {
+        let share = worker.share(self.extent);
+        if share.is_empty() {
+            return;
+        }
+        let params = &tables.pointers[worker.index() * tables.len + self.first_param..];
+        // SAFETY: the entry is executable code of this program and lives as long as the network,
+        // which the session keeps. The network checked (`check`) that every parameter lies
+        // inside its block: the arena and the scratch that the session owns, the weights, whose
+        // length was compared, or the caller's slices, whose lengths `bind` compared and which
+        // are borrowed during the run. Nothing is written that is borrowed shared (input and
+        // weights), and parameters of one call that are written overlap no others. What is left
+        // is the compiler's promise on `KernelCode`, `Binding` and `Step`: that the kernel stays
+        // inside its bindings, and that iterations of one step, and of steps without a barrier
+        // between them, do not touch what another thread writes at that time.
+        unsafe { (self.entry)(params.as_ptr(), share.start, share.end) };
+    }
+}
