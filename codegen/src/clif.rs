@@ -10,9 +10,8 @@ use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    AbiParam, Endianness, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value, types,
+    Endianness, InstBuilder, MemFlagsData, Type, UserFuncName, Value, types,
 };
-use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 /// Why Cranelift made no code. None of these depends on the user's net.
@@ -51,10 +50,8 @@ pub struct Emitted {
 pub fn emit(kernel: &Verified, target: &Target, texts: bool) -> Result<Emitted, ClifError> {
     let refused = |reason: String| ClifError::Refused { kernel: kernel.name.clone(), reason };
     let isa = target.isa();
-    let mut signature = Signature::new(call_conv(target));
-    signature.params.extend([types::I64; 3].map(AbiParam::new));
     let mut context = Context::new();
-    context.func.signature = signature;
+    context.func.signature = target.kernel_signature();
     context.func.name = UserFuncName::testcase(kernel.name.as_bytes());
     let mut frontend = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut context.func, &mut frontend);
@@ -79,14 +76,6 @@ pub fn emit(kernel: &Verified, target: &Target, texts: bool) -> Result<Emitted, 
         clif,
         listing: compiled.vcode.clone().unwrap_or_default(),
     })
-}
-
-/// Kernels of x86-64 follow the System V convention on every system: the runtime calls them so.
-fn call_conv(target: &Target) -> CallConv {
-    match target.isa().triple().architecture {
-        target_lexicon::Architecture::X86_64 => CallConv::SystemV,
-        _ => target.isa().default_call_conv(),
-    }
 }
 
 struct Emitter<'a> {

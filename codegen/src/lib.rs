@@ -6,6 +6,7 @@ pub mod builder;
 pub mod clif;
 pub mod interp;
 pub mod ir;
+pub mod object;
 pub mod stats;
 mod streams;
 pub mod target;

@@ -1,7 +1,8 @@
 //! What machine code is made for: a target triple and, on x86-64, a level of its instruction set.
 
 use alexc_runtime::cpu::{Arch, Cpu, Level};
-use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::ir::{AbiParam, Signature, types};
+use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
 use target_lexicon::{Architecture, Triple};
@@ -142,6 +143,17 @@ impl Target {
     /// A shared handle of [`Target::isa`].
     pub fn owned_isa(&self) -> OwnedTargetIsa {
         self.isa.clone()
+    }
+
+    /// How a kernel is called: `(params, begin, end)`. Kernels of x86-64 follow the System V
+    /// convention on every system: the runtime calls them so.
+    pub(crate) fn kernel_signature(&self) -> Signature {
+        let mut signature = Signature::new(match self.arch() {
+            Arch::X86_64 => CallConv::SystemV,
+            Arch::Aarch64 | Arch::Riscv64 => self.isa.default_call_conv(),
+        });
+        signature.params.extend([types::I64; 3].map(AbiParam::new));
+        signature
     }
 
     /// The level of an x86-64 target.

@@ -1,0 +1,119 @@
+//! The C header of an object.
+
+use super::entry::{MISALIGNED, NULL_POINTER, OK};
+use super::{ALIGNMENT, workspace_bytes};
+use alexc_runtime::program::Program;
+use std::fmt::Write;
+
+/// The header, for C89 and later and for C++, of the object that [`super::write`] makes.
+pub fn header(program: &Program) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_header(&mut text, program);
+    text
+}
+
+fn write_header(f: &mut String, program: &Program) -> std::fmt::Result {
+    let name = &program.name;
+    let upper = name.to_ascii_uppercase();
+    writeln!(
+        f,
+        "/* {name}: a neural net compiled by alexc {version}.
+ *
+ * {name}_run computes {output} from {input}. The code is for {cpu}.
+ */
+#ifndef {upper}_H
+#define {upper}_H
+
+#ifdef __cplusplus
+extern \"C\" {{
+#endif
+",
+        version = env!("CARGO_PKG_VERSION"),
+        cpu = cpu(program),
+        input = c_type(&program.input_dims),
+        output = c_type(&program.output_dims),
+    )?;
+    tensor(f, &upper, "INPUT", &program.input_dims)?;
+    tensor(f, &upper, "OUTPUT", &program.output_dims)?;
+    writeln!(
+        f,
+        "/* Bytes of the workspace: activations and scratch of one call. Its contents mean nothing
+ * between calls. */
+#define {upper}_WORKSPACE_BYTES {workspace}
+
+/* Bytes of the packed weights. */
+#define {upper}_WEIGHTS_BYTES {weights}
+
+/* Workspace and weights begin at a multiple of this many bytes. */
+#define {upper}_ALIGNMENT {ALIGNMENT}
+
+/* What {name}_run returns. */
+#define {upper}_OK {OK}
+#define {upper}_NULL_POINTER {NULL_POINTER}
+#define {upper}_MISALIGNED {MISALIGNED}
+
+/* Runs the net once on the calling thread.
+ *
+ * input      {upper}_INPUT_LEN floats, only read
+ * output     {upper}_OUTPUT_LEN floats, written; must not overlap the input
+ * workspace  {upper}_WORKSPACE_BYTES bytes, aligned to {upper}_ALIGNMENT{workspace_null}
+ * weights    {upper}_WEIGHTS_BYTES bytes, aligned to {upper}_ALIGNMENT, only read{weights_null}
+ *
+ * Returns {upper}_OK, {upper}_NULL_POINTER, or {upper}_MISALIGNED for the workspace or
+ * the weights; nothing is written unless it returns {upper}_OK. It allocates nothing and keeps
+ * nothing: calls with a workspace and an output of their own may run at the same time. The
+ * thread's floating-point settings (rounding, denormals) make no difference and are kept. */
+int {name}_run(const float *input, float *output, void *workspace, const void *weights);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif",
+        workspace = workspace_bytes(program),
+        weights = program.weights_bytes,
+        workspace_null = null_note(workspace_bytes(program)),
+        weights_null = null_note(program.weights_bytes),
+    )
+}
+
+fn cpu(program: &Program) -> String {
+    let features: Vec<_> = program.features.iter().map(|feature| feature.name()).collect();
+    match features.as_slice() {
+        [] => format!("{} processors", program.arch.name()),
+        _ => format!("{} processors with {}", program.arch.name(), features.join(", ")),
+    }
+}
+
+fn null_note(bytes: usize) -> &'static str {
+    if bytes == 0 { ", may be NULL" } else { "" }
+}
+
+/// The constants of the input or output.
+fn tensor(f: &mut String, upper: &str, what: &str, dims: &[usize]) -> std::fmt::Result {
+    let list: Vec<_> = dims.iter().map(ToString::to_string).collect();
+    let axes = if dims.len() == 4 {
+        "batch, channels, height, width; a row's pixels stand side by side"
+    } else {
+        "batch first, the last dimension's elements side by side"
+    };
+    writeln!(
+        f,
+        "/* {}: {}, dense ({axes}). */
+#define {upper}_{what}_RANK {}
+#define {upper}_{what}_DIMS {{{}}}
+#define {upper}_{what}_LEN {}
+",
+        if what == "INPUT" { "The input" } else { "The output" },
+        c_type(dims),
+        dims.len(),
+        list.join(", "),
+        dims.iter().fold(1, |len: usize, &dim| len.saturating_mul(dim))
+    )
+}
+
+fn c_type(dims: &[usize]) -> String {
+    let dims: String = dims.iter().map(|dim| format!("[{dim}]")).collect();
+    format!("float{dims}")
+}
