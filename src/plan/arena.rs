@@ -103,6 +103,7 @@ mod tests {
             bytes,
             offset_bytes: usize::MAX,
             lifetime: Lifetime { first, last },
+            made: first,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Calls to steps: every buffer gets its bytes, equal kernels share code, and a step waits for
-//! the others only where it touches what they touch.
+//! the others only where it touches what they write or writes what they touch.
+//!
+//! That is decided by whole buffers, as the loader of a program can check it. Clearing a halo and
+//! filling the map inside it, which touch different bytes of one buffer, count as dependent.
 
-use super::footprint::Footprint;
 use super::{Item, Plan, PlanError};
 use crate::lower::{Argument, Call, Lowered};
-use alexc_codegen::ir::{Access, BufferId, Inst, Kernel};
+use alexc_codegen::ir::{Access, Inst, Kernel};
 use alexc_runtime::program::{Base, Binding, Step};
 use std::collections::HashSet;
 
@@ -24,25 +26,14 @@ pub fn bind(lowered: &Lowered, plan: &Plan) -> Result<Bound, PlanError> {
     let mut names = HashSet::new();
     let mut steps: Vec<Step> = Vec::with_capacity(lowered.calls.len());
     // What the steps since the last barrier touch; they may all be running at once.
-    let mut running: Vec<(Base, Footprint)> = Vec::new();
+    let mut running: Vec<Binding> = Vec::new();
     for (index, call) in lowered.calls.iter().enumerate() {
         let params = bindings(lowered, plan, index, call)?;
-        let touched: Vec<(Base, Footprint)> = params
-            .iter()
-            .enumerate()
-            .filter(|(_, binding)| matches!(binding.base, Base::Arena | Base::Output))
-            .map(|(buffer, binding)| {
-                let id = BufferId(buffer as u16);
-                (binding.base, Footprint::new(&call.kernel, id, binding.offset_bytes))
-            })
-            .collect();
-        let barrier = touched.iter().any(|(base, mine)| {
-            running.iter().any(|(other, theirs)| base == other && mine.conflicts(theirs))
-        });
+        let barrier = params.iter().any(|mine| running.iter().any(|theirs| depends(mine, theirs)));
         if barrier {
             running.clear();
         }
-        running.extend(touched);
+        running.extend(params.iter().filter(|binding| binding.base != Base::Local));
 
         let kernel = match kernels.iter().position(|kernel| same_code(kernel, &call.kernel)) {
             Some(kernel) => kernel,
@@ -61,6 +52,16 @@ pub fn bind(lowered: &Lowered, plan: &Plan) -> Result<Bound, PlanError> {
         });
     }
     Ok(Bound { kernels, steps })
+}
+
+/// True where one of the two is written and they share bytes. Scratch is every thread's own.
+fn depends(a: &Binding, b: &Binding) -> bool {
+    let end = |binding: &Binding| binding.offset_bytes + binding.len_bytes;
+    a.base == b.base
+        && a.base != Base::Local
+        && (a.writes || b.writes)
+        && a.offset_bytes < end(b)
+        && b.offset_bytes < end(a)
 }
 
 /// The bytes of every buffer of a call.

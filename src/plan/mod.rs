@@ -7,13 +7,13 @@
 mod arena;
 mod bind;
 mod display;
-mod footprint;
 
 pub use bind::{Bound, bind};
 
 use crate::graph::{Graph, ValueId};
 use crate::layout::Layout;
 use crate::lower::{Argument, Lowered};
+use alexc_codegen::ir::Access;
 use std::collections::BTreeMap;
 
 /// Alignment of everything that the planner places, in bytes: a cache line and the widest vector.
@@ -62,6 +62,8 @@ pub struct Slot {
     pub offset_bytes: usize,
     /// When it is alive.
     pub lifetime: Lifetime,
+    /// The last call that writes it: after it the item can be read.
+    pub made: usize,
 }
 
 impl Slot {
@@ -128,7 +130,7 @@ pub enum PlanError {
 /// passed [`Plan::verify`].
 pub fn plan(graph: &Graph, lowered: &Lowered, layouts: &[Layout]) -> Result<Plan, PlanError> {
     let sizes = Sizes { lowered, layouts };
-    let mut found: BTreeMap<Item, (Lifetime, String)> = BTreeMap::new();
+    let mut found: BTreeMap<Item, Slot> = BTreeMap::new();
     let mut locals = Vec::with_capacity(lowered.calls.len());
     let mut local_bytes = 0;
     for (index, call) in lowered.calls.iter().enumerate() {
@@ -150,26 +152,36 @@ pub fn plan(graph: &Graph, lowered: &Lowered, layouts: &[Layout]) -> Result<Plan
                 }
             };
             starts.push(0);
-            let name = || match item {
-                Item::Value(value) => {
-                    graph.values.get(value.index()).map_or_else(String::new, |v| v.name.clone())
-                }
-                Item::Temporary(_) => format!("{}.tmp", call.node),
-            };
-            let lifetime = Lifetime { first: index, last: index };
-            found.entry(item).or_insert_with(|| (lifetime, name())).0.last = index;
+            let slot = found.entry(item).or_insert_with(|| Slot {
+                item,
+                name: match item {
+                    Item::Value(value) => graph
+                        .values
+                        .get(value.index())
+                        .map_or_else(String::new, |value| value.name.clone()),
+                    Item::Temporary(_) => format!("{}.tmp", call.node),
+                },
+                bytes: 0,
+                offset_bytes: 0,
+                lifetime: Lifetime { first: index, last: index },
+                made: index,
+            });
+            slot.lifetime.last = index;
+            if buffer.access != Access::Read {
+                slot.made = index;
+            }
         }
         locals.push(starts);
         local_bytes = local_bytes.max(scratch);
     }
 
-    let mut slots = Vec::with_capacity(found.len());
-    for (item, (lifetime, name)) in found {
-        let Some(elements) = sizes.elements(item) else {
-            let call = lowered.calls[lifetime.first].label();
-            return Err(PlanError::Unbound { call, buffer: name });
+    let mut slots: Vec<Slot> = found.into_values().collect();
+    for slot in &mut slots {
+        let Some(elements) = sizes.elements(slot.item) else {
+            let call = lowered.calls[slot.lifetime.first].label();
+            return Err(PlanError::Unbound { call, buffer: slot.name.clone() });
         };
-        slots.push(Slot { item, name, bytes: aligned(elements, 4)?, offset_bytes: 0, lifetime });
+        slot.bytes = aligned(elements, 4)?;
     }
     slots.sort_by_key(|slot| (slot.lifetime.first, slot.item));
 
