@@ -10,6 +10,7 @@ pub mod memory;
 pub mod network;
 pub mod parallel;
 pub mod pool;
+pub mod preprocess;
 pub mod program;
 pub mod session;
 pub mod weights;
