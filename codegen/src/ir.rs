@@ -321,6 +321,24 @@ impl Kernel {
         self.regs[reg.0 as usize]
     }
 
+    /// How many values each loop variable takes.
+    pub fn trip_counts(&self) -> Vec<u32> {
+        fn walk(body: &[Stmt], counts: &mut [u32]) {
+            for stmt in body {
+                if let Stmt::For { var, count, body } = stmt {
+                    counts[usize::from(var.0)] = *count;
+                    walk(body, counts);
+                }
+            }
+        }
+        let mut counts = vec![1; self.vars.len()];
+        for dim in &self.parallel {
+            counts[usize::from(dim.var.0)] = dim.count;
+        }
+        walk(&self.body, &mut counts);
+        counts
+    }
+
     /// Calls `visit` on every instruction with the number of times that one run of the whole
     /// parallel space executes it.
     pub fn for_each_inst<'a>(&'a self, visit: &mut impl FnMut(&'a Inst, u64)) {

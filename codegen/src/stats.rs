@@ -1,6 +1,7 @@
 //! How much a kernel computes and touches, for profiles and dumps.
 
-use crate::ir::{Binary, Inst, Reduce, Stmt, Unary, Var};
+use crate::ir::{Binary, Inst, Reduce, Unary, Var};
+use crate::pieces::Pieces;
 use crate::verify::Verified;
 use std::collections::BTreeMap;
 
@@ -31,12 +32,7 @@ pub fn stats(kernel: &Verified) -> Stats {
         flops = flops.saturating_add(times.saturating_mul(flops_of(kernel, inst)));
     });
 
-    let mut counts = vec![1; kernel.vars.len()];
-    for dim in &kernel.parallel {
-        counts[usize::from(dim.var.0)] = dim.count;
-    }
-    trip_counts(&kernel.body, &mut counts);
-
+    let counts = kernel.trip_counts();
     // Accesses that differ by a constant (unrolled loops) are shifted by loops all alike.
     let mut alike: BTreeMap<Alike<'_>, Pieces> = BTreeMap::new();
     kernel.for_each_inst(&mut |inst, _| {
@@ -80,55 +76,5 @@ fn flops_of(kernel: &Verified, inst: &Inst) -> u64 {
         }
         Inst::Reduce { op: Reduce::Add, src, .. } => u64::from(kernel.lanes(src)) - 1,
         _ => 0,
-    }
-}
-
-fn trip_counts(body: &[Stmt], counts: &mut [u32]) {
-    for stmt in body {
-        if let Stmt::For { var, count, body } = stmt {
-            counts[usize::from(var.0)] = *count;
-            trip_counts(body, counts);
-        }
-    }
-}
-
-/// A set of elements, as half-open ranges.
-#[derive(Debug, Default)]
-struct Pieces(Vec<(i64, i64)>);
-
-impl Pieces {
-    const LIMIT: u64 = 1_000_000;
-
-    /// Sorted, apart from one another.
-    fn joined(mut self) -> Self {
-        self.0.sort_unstable();
-        self.0.dedup_by(|next, last| {
-            let joins = next.0 <= last.1;
-            if joins {
-                last.1 = last.1.max(next.1);
-            }
-            joins
-        });
-        self
-    }
-
-    /// With its copies shifted by `by`, `2 * by`, ... Takes and gives joined pieces.
-    fn repeated(self, by: i64, count: u32) -> Self {
-        let (Some(&(low, _)), Some(&(_, high))) = (self.0.first(), self.0.last()) else {
-            return self;
-        };
-        let furthest = by * i64::from(count - 1);
-        let hull = (low + furthest.min(0), high + furthest.max(0));
-        let whole = self.0.len() == 1 && by.abs() <= high - low;
-        if whole || self.0.len() as u64 * u64::from(count) > Self::LIMIT {
-            return Pieces(vec![hull]);
-        }
-        let copies = (0..i64::from(count))
-            .flat_map(|k| self.0.iter().map(move |&(low, high)| (low + k * by, high + k * by)));
-        Pieces(copies.collect()).joined()
-    }
-
-    fn length(&self) -> u64 {
-        self.0.iter().map(|&(low, high)| (high - low) as u64).sum()
     }
 }

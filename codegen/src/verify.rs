@@ -9,8 +9,12 @@
 //! - addresses, extents and sizes do not overflow;
 //! - names are unique C identifiers, no loop and no buffer is empty.
 //!
-//! Not proved: that iterations of the parallel space leave each other's results alone, and that
-//! thread-local scratch is written before it is read (the interpreter fills it with NaN).
+//! It also looks for iterations of the parallel space that touch what another one stores
+//! (`race`): every race that it reports is one, but it may give up on tangled addresses. Not
+//! proved: that thread-local scratch is written before it is read (the interpreter fills it with
+//! NaN).
+
+mod race;
 
 use crate::ir::{Access, Addr, BufferId, DType, Inst, Kernel, Reg, Stmt, Var};
 use crate::text::InstText;
@@ -237,6 +241,19 @@ pub enum Problem {
         /// Its lanes.
         lanes: u8,
     },
+    /// Two iterations of the parallel space in each other's way.
+    #[error(
+        "another iteration of the parallel space {verb} elements of `{buffer}` that this one \
+         stores: `{other}`"
+    )]
+    Race {
+        /// Name of the buffer.
+        buffer: String,
+        /// "stores" or "loads".
+        verb: &'static str,
+        /// The other instruction, perhaps the same one.
+        other: String,
+    },
     /// A register read too early.
     #[error("v{register} is read before it is written")]
     Unwritten {
@@ -257,7 +274,10 @@ pub fn verify(kernel: Kernel) -> Result<Verified, Vec<VerifyError>> {
         written: vec![false; kernel.regs.len()],
     };
     verifier.run();
-    let errors = verifier.errors;
+    let mut errors = verifier.errors;
+    if errors.is_empty() {
+        errors = race::races(&kernel);
+    }
     if errors.is_empty() { Ok(Verified(kernel)) } else { Err(errors) }
 }
 
@@ -488,9 +508,10 @@ impl<'a> Verifier<'a> {
             }
             _ => 1,
         };
-        let high = high + i128::from(width.max(1)) - 1;
+        let width = i128::from(width.max(1));
+        let high = high + width - 1;
         let bytes = buffer.dtype.bytes() as i128;
-        if reach.max(high).saturating_mul(bytes) > i128::from(i64::MAX) {
+        if (reach + width).saturating_mul(bytes) > i128::from(i64::MAX) {
             problems.push(Problem::AddressOverflow);
         } else if !matches!(inst, Inst::Prefetch { .. })
             && buffer.len > 0
