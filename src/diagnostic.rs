@@ -43,8 +43,13 @@ pub struct Label {
 }
 
 /// One message. Built as `Diagnostic::error("...").at(span, "...").note("...").help("...")`.
+/// Boxed, because it travels in results whose other side is small.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
+pub struct Diagnostic(Box<Parts>);
+
+/// What a [`Diagnostic`] holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
     /// How bad it is.
     pub severity: Severity,
     /// What is wrong, in one line.
@@ -61,10 +66,24 @@ pub struct Diagnostic {
     pub helps: Vec<String>,
 }
 
+impl std::ops::Deref for Diagnostic {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Diagnostic {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
 impl Diagnostic {
     /// An error.
     pub fn error(message: impl Into<String>) -> Self {
-        Diagnostic {
+        Diagnostic(Box::new(Parts {
             severity: Severity::Error,
             message: message.into(),
             file: None,
@@ -72,12 +91,14 @@ impl Diagnostic {
             others: Vec::new(),
             notes: Vec::new(),
             helps: Vec::new(),
-        }
+        }))
     }
 
     /// A warning.
     pub fn warning(message: impl Into<String>) -> Self {
-        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(message) }
+        let mut diagnostic = Diagnostic::error(message);
+        diagnostic.severity = Severity::Warning;
+        diagnostic
     }
 
     /// The place, with a remark that is drawn beside the caret (may be empty).
@@ -185,6 +206,16 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// Why a file could not be read or written, in plain words.
+pub fn io_reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::StorageFull => "no space left".to_owned(),
+        _ => error.to_string(),
+    }
+}
 
 /// The item of `known` that `word` was probably meant to be.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -17,4 +17,5 @@ pub mod picture;
 pub mod plan;
 pub mod reference;
 pub mod shape;
+pub mod spec;
 pub mod weights;

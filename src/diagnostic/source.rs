@@ -36,9 +36,13 @@ pub struct Position {
 }
 
 impl Source {
-    /// A text; `name` is a path, or what else the user knows it by.
+    /// A text, kept without its byte order mark; `name` is a path, or what else the user knows it
+    /// by.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        let text = text.into();
+        let mut text = text.into();
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         let mut lines = vec![0];
         let bytes = text.as_bytes();
         for (index, byte) in bytes.iter().enumerate() {

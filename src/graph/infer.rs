@@ -57,6 +57,14 @@ pub fn output_shape(op: &Op, inputs: &[Shape]) -> Result<Shape, ShapeError> {
     Ok(output)
 }
 
+/// Holds a shape to the limits of every activation; `what` names it in the error.
+///
+/// # Errors
+/// Where a dimension is zero or there are more than [`MAX_ELEMENTS`] elements.
+pub fn check_shape(what: &'static str, shape: Shape) -> Result<(), ShapeError> {
+    checked(what, &shape.dims()).map(|_| ())
+}
+
 /// How the windows of a convolution or pooling fall over its input, for messages and tables;
 /// nothing for other operators and for inputs that do not fit. The epilogue is not looked at.
 pub fn window_steps(op: &Op, input: Shape) -> Option<[Steps; 2]> {

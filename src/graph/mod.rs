@@ -4,6 +4,7 @@
 //! outputs of nodes before it. `verify` checks this and every shape; it runs after every pass.
 //! This room holds no file access and no code generation.
 
+pub mod build;
 pub mod infer;
 pub mod shape_error;
 pub mod text;
@@ -316,10 +317,6 @@ pub enum Epilogue {
 
 /// Operators. One input where nothing else is said.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a net has some hundred operators, most of them conv"
-)]
 pub enum Op {
     /// Convolution with its epilogue.
     Conv(Conv),
