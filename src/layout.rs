@@ -77,6 +77,22 @@ impl Layout {
         self.halo.top * self.row() + self.halo.left * self.block
     }
 
+    /// The activation in `data` (as this layout says) as the caller sees it: `[N, C, H, W]`
+    /// without halo and padding.
+    pub fn to_dense(&self, data: &[f32]) -> Vec<f32> {
+        let mut dense = Vec::with_capacity(self.n * self.c * self.h * self.w);
+        for n in 0..self.n {
+            for c in 0..self.c {
+                let plane = n * self.image() + c / self.block * self.plane() + self.origin();
+                for y in 0..self.h {
+                    let row = plane + y * self.row() + c % self.block;
+                    dense.extend((0..self.w).map(|x| data[row + x * self.block]));
+                }
+            }
+        }
+        dense
+    }
+
     /// True where there is a halo.
     pub fn has_halo(&self) -> bool {
         self.halo != Padding::default()
@@ -121,4 +137,36 @@ pub fn assign(graph: &Graph) -> Vec<Layout> {
         input.block = input.c;
     }
     layouts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Layout;
+    use crate::graph::Padding;
+
+    #[test]
+    fn dense_order_without_halo_and_padding() {
+        // Two images of three channels in blocks of two, maps of 1 x 2 with a column of halo on
+        // the left and a row above. 0 stands for what is not data.
+        let layout = Layout {
+            n: 2,
+            c: 3,
+            h: 1,
+            w: 2,
+            block: 2,
+            halo: Padding { top: 1, left: 1, bottom: 0, right: 0 },
+        };
+        let row = |a: [f32; 4]| [[0.0; 8], [0.0, 0.0, a[0], a[1], a[2], a[3], 0.0, 0.0]];
+        let image = |first: f32| {
+            // Channels 0 and 1 of both columns, then channel 2.
+            let [c0, c1, c2] = [first, first + 2.0, first + 4.0];
+            let blocks = [row([c0, c1, c0 + 1.0, c1 + 1.0]), row([c2, 0.0, c2 + 1.0, 0.0])];
+            let cells = blocks.concat();
+            cells.iter().flat_map(|row| row[..6].to_vec()).collect::<Vec<f32>>()
+        };
+        let data = [image(1.0), image(7.0)].concat();
+        assert_eq!(data.len(), layout.len());
+        let expected: Vec<f32> = (1..=12).map(|x| x as f32).collect();
+        assert_eq!(layout.to_dense(&data), expected);
+    }
 }

@@ -16,6 +16,7 @@ pub mod pass;
 pub mod picture;
 pub mod plan;
 pub mod reference;
+pub mod report;
 pub mod shape;
 pub mod spec;
 pub mod weights;

@@ -10,9 +10,10 @@ mod lrn;
 mod ops;
 mod pool;
 
-use crate::graph::{Conv, Epilogue, Graph, Linear, Node, Op, Tensor};
+use crate::graph::{Conv, Epilogue, Graph, Linear, Node, Op, Tensor, ValueId};
 use crate::weights::TensorSource;
 use ndarray::{Array1, ArrayD, IxDyn, NdFloat};
+use std::collections::HashMap;
 use thiserror::Error;
 
 /// f32 or f64.
@@ -67,18 +68,42 @@ pub fn run<T: Real>(
     source: &dyn TensorSource,
     input: &ArrayD<f32>,
 ) -> Result<Vec<ArrayD<T>>, ReferenceError> {
+    let mut values = vec![ArrayD::zeros(IxDyn(&[0])); graph.values.len()];
+    each(graph, source, input, |value, array| values[value.index()].clone_from(array))?;
+    Ok(values)
+}
+
+/// Runs a verified graph and shows every value to `visit` when it is made, the input first. Values
+/// are kept only as long as nodes read them.
+///
+/// # Errors
+/// Where the input is not of the graph's input shape.
+pub fn each<T: Real>(
+    graph: &Graph,
+    source: &dyn TensorSource,
+    input: &ArrayD<f32>,
+    mut visit: impl FnMut(ValueId, &ArrayD<T>),
+) -> Result<(), ReferenceError> {
     let wants = graph.values[graph.input.index()].shape.dims();
     if input.shape() != wants {
         return Err(ReferenceError::InputShape { has: input.shape().to_vec(), wants });
     }
-    let mut values: Vec<ArrayD<T>> =
-        graph.values.iter().map(|_| ArrayD::zeros(IxDyn(&[0]))).collect();
-    values[graph.input.index()] = input.mapv(|x| T::of(f64::from(x)));
+    let mut unread = graph.uses();
+    let mut values: HashMap<ValueId, ArrayD<T>> = HashMap::new();
+    let input = input.mapv(|x| T::of(f64::from(x)));
+    visit(graph.input, &input);
+    values.insert(graph.input, input);
     for node in &graph.nodes {
-        let inputs: Vec<&ArrayD<T>> = node.inputs.iter().map(|v| &values[v.index()]).collect();
-        values[node.output.index()] = apply(node, source, &inputs);
+        let inputs: Vec<&ArrayD<T>> = node.inputs.iter().map(|value| &values[value]).collect();
+        let output = apply(node, source, &inputs);
+        visit(node.output, &output);
+        values.insert(node.output, output);
+        for value in &node.inputs {
+            unread[value.index()] -= 1;
+        }
+        values.retain(|value, _| unread[value.index()] > 0);
     }
-    Ok(values)
+    Ok(())
 }
 
 /// What one node of a verified graph makes of its inputs.
