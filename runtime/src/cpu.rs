@@ -15,14 +15,12 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// All of them.
+    pub const ALL: &[Arch] = &[Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
+
     /// The machine's, None where no code for it can be made.
     pub fn host() -> Option<Arch> {
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Arch::X86_64),
-            "aarch64" => Some(Arch::Aarch64),
-            "riscv64" => Some(Arch::Riscv64),
-            _ => None,
-        }
+        Arch::ALL.iter().find(|arch| arch.name() == std::env::consts::ARCH).copied()
     }
 
     /// Name as in target triples.

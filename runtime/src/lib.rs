@@ -3,10 +3,14 @@
 
 pub mod check;
 mod code;
+mod codec;
+pub mod container;
 pub mod cpu;
 mod float_env;
+pub mod limits;
 pub mod mapped;
 pub mod memory;
+pub mod module;
 pub mod network;
 pub mod parallel;
 pub mod pool;

@@ -2,10 +2,15 @@
 //! a run changes belongs to a [`crate::session::Session`].
 
 pub use crate::{check::ProgramError, code::CodeError};
+use std::path::{Path, PathBuf};
+
 use crate::{
     check::{check, tensor_bytes},
     code::Code,
+    container::FileError,
     cpu::{Arch, Cpu, Feature},
+    module::{Module, WEIGHTS_EXTENSION},
+    preprocess::Preprocess,
     program::Program,
     weights::Weights,
 };
@@ -16,6 +21,8 @@ pub struct Network {
     program: Program,
     code: Code,
     weights: Weights,
+    labels: Vec<String>,
+    preprocess: Option<Preprocess>,
 }
 
 // Sharing is the point of it.
@@ -63,6 +70,22 @@ pub enum LoadError {
     Code(#[from] CodeError),
 }
 
+/// Why a net cannot be loaded from its files.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// One of the files is unusable.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The files are whole, but the net does not run here.
+    #[error("{}: {source}", path.display())]
+    Load {
+        /// The module file.
+        path: PathBuf,
+        /// The reason.
+        source: LoadError,
+    },
+}
+
 fn list(features: &[Feature]) -> String {
     features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ")
 }
@@ -75,6 +98,26 @@ impl Network {
     /// bindings).
     pub fn new(program: Program, weights: Weights) -> Result<Network, LoadError> {
         Self::for_cpu(&Cpu::detect(), program, weights)
+    }
+
+    /// Loads a module file, and the weights from the file of the same name ending in `.weights`
+    /// beside it, which stays mapped: it must not be changed while the net lives, only replaced
+    /// by renaming another over it.
+    ///
+    /// A module holds machine code: open only what comes from somebody you trust, as with
+    /// libraries.
+    pub fn open(path: impl AsRef<Path>) -> Result<Network, OpenError> {
+        let path = path.as_ref();
+        Self::open_files(path, &path.with_extension(WEIGHTS_EXTENSION))
+    }
+
+    /// Like [`Network::open`], with the weights elsewhere.
+    pub fn open_files(module: &Path, weights: &Path) -> Result<Network, OpenError> {
+        let Module { program, labels, preprocess, .. } = Module::open(module)?;
+        let weights = Weights::open(weights, &program)?;
+        let network = Self::new(program, weights)
+            .map_err(|source| OpenError::Load { path: module.to_path_buf(), source })?;
+        Ok(Network { labels, preprocess, ..network })
     }
 
     fn for_cpu(cpu: &Cpu, program: Program, weights: Weights) -> Result<Network, LoadError> {
@@ -93,7 +136,7 @@ impl Network {
             return Err(LoadError::WeightsLength { expected, given });
         }
         let code = Code::new(&program.kernels)?;
-        Ok(Network { program, code, weights })
+        Ok(Network { program, code, weights, labels: Vec::new(), preprocess: None })
     }
 
     /// What runs.
@@ -114,6 +157,16 @@ impl Network {
     /// Elements of the output.
     pub fn output_len(&self) -> usize {
         tensor_bytes("output", &self.program.output_dims).unwrap_or(0) / 4
+    }
+
+    /// Names of the classes, in the order of the output; empty where the module has none.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// How a picture becomes the input, where the module says so.
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        self.preprocess.as_ref()
     }
 
     pub(crate) fn code(&self) -> &Code {

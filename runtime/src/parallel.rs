@@ -10,12 +10,17 @@ use std::{
 };
 
 /// The threads that a run should use when its caller has no wish: `ALEXC_NUM_THREADS` where it
-/// is set, else the number of cores that this process may use.
+/// is set, else [`available_threads`].
 pub fn default_threads() -> Result<usize, ThreadsError> {
     match std::env::var_os("ALEXC_NUM_THREADS") {
         Some(value) => parse_threads(&value.to_string_lossy()),
-        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        None => Ok(available_threads()),
     }
+}
+
+/// The number of cores that this process may use.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 /// `ALEXC_NUM_THREADS` says something that is no number of threads.

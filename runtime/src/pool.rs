@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::parallel::available_threads;
+
 /// How long a thread watches before it sleeps: longer than the uneven end of a step, shorter
 /// than anybody would notice as a busy core.
 const WATCH: Duration = Duration::from_micros(50);
@@ -84,7 +86,7 @@ impl Pool {
     /// Starts `threads - 1` threads; 0 counts as 1.
     pub fn new(threads: usize) -> io::Result<Pool> {
         let threads = threads.max(1);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = available_threads();
         let shared = Arc::new(Shared {
             threads,
             keep_core: if threads > cores { Duration::ZERO } else { KEEP_CORE },

@@ -1,9 +1,19 @@
 //! Packed weights of a net: in memory, or a part of a mapped file.
 
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
 use crate::{
+    container::{self, FileError, FileFault, HEADER_BYTES, Kind},
     mapped::MappedFile,
     memory::{ALIGN, Buffer},
+    parallel::available_threads,
+    program::Program,
 };
+
+const KIND: Kind = Kind { magic: *b"ALEXCwts", version: 1, name: "file of packed weights" };
 
 /// Packed weights, 64-byte aligned, not changed any more.
 #[derive(Debug)]
@@ -55,6 +65,37 @@ impl Weights {
             Store::Owned(buffer) => buffer.as_bytes(),
             Store::Mapped { file, offset, len } => &file.as_bytes()[*offset..*offset + *len],
         }
+    }
+
+    /// Writes the file that [`Weights::open`] maps, for this program alone.
+    pub fn write(&self, program: &Program, to: &mut dyn Write) -> io::Result<()> {
+        let contents = self.as_bytes();
+        let key = program.fingerprint();
+        to.write_all(&container::header(&KIND, key, contents, available_threads()))?;
+        to.write_all(contents)
+    }
+
+    /// Maps a file of packed weights and reads it once, to see that it is whole and belongs to
+    /// this program. See [`MappedFile`] for what may not happen to the file meanwhile.
+    pub fn open(path: impl AsRef<Path>, program: &Program) -> Result<Weights, FileError> {
+        let path = path.as_ref();
+        Self::open_mapped(path, program)
+            .map_err(|fault| FileError { path: path.to_path_buf(), fault })
+    }
+
+    fn open_mapped(path: &Path, program: &Program) -> Result<Weights, FileFault> {
+        let file = MappedFile::open(path)?;
+        let len = Self::check(file.as_bytes(), program)?;
+        Ok(Weights(Store::Mapped { file, offset: HEADER_BYTES, len }))
+    }
+
+    /// Checks a whole file of packed weights. Returns the length of the weights in it.
+    fn check(file: &[u8], program: &Program) -> Result<usize, FileFault> {
+        let (key, contents) = container::open(&KIND, file, available_threads())?;
+        if key != program.fingerprint() || contents.len() != program.weights_bytes {
+            return Err(FileFault::Foreign);
+        }
+        Ok(contents.len())
     }
 }
 
