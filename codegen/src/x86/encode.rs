@@ -97,6 +97,8 @@ impl Op {
     pub(super) const SQRT: Op = op(1, 0, 0x51, Tuple::Full);
     pub(super) const AND: Op = op(1, 0, 0x54, Tuple::Full);
     pub(super) const XOR: Op = op(1, 0, 0x57, Tuple::Full);
+    /// `dst = dst * rm + src1`.
+    pub(super) const FMA132: Op = op(2, 1, 0x98, Tuple::Full);
     /// `dst = src1 * dst + rm`.
     pub(super) const FMA213: Op = op(2, 1, 0xa8, Tuple::Full);
     /// `dst = src1 * rm + dst`.
@@ -131,7 +133,7 @@ impl Op {
                 Op { prefix: 2, tuple, ..self }
             }
             // FMA and round: the next opcodes.
-            (2, 1) if matches!(self.opcode, 0xa8 | 0xb8) => {
+            (2, 1) if matches!(self.opcode, 0x98 | 0xa8 | 0xb8) => {
                 Op { opcode: self.opcode + 1, tuple, ..self }
             }
             (3, 1) if self.opcode == 0x08 => Op { opcode: 0x0a, tuple, ..self },

@@ -625,7 +625,7 @@ impl<'a> Emitter<'a> {
             } else if let Rm::Reg(rb) = factor {
                 self.asm.vector(Op::FMA213, width, to, Some(rb), Rm::Reg(rc));
             } else {
-                debug_assert!(false, "the plan keeps the result out of this factor's register");
+                self.asm.vector(Op::FMA132, width, to, Some(rc), factor);
             }
         } else if factor == Rm::Reg(to) {
             self.asm.vector(Op::FMA213, width, to, Some(ra), Rm::Reg(rc));

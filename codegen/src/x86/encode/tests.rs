@@ -29,13 +29,14 @@ const DISPLACEMENTS: [i32; 8] = [0, 4, 64, 127, 128, 4096, -64, -100_000];
 const BASES: [Gpr; 6] = [RAX, RSP, Gpr(5), Gpr(12), Gpr(13), Gpr(15)];
 
 /// (operation, packed mnemonic, scalar mnemonic).
-const THREE: [(Op, Mnemonic, Mnemonic); 8] = [
+const THREE: [(Op, Mnemonic, Mnemonic); 9] = [
     (Op::ADD, Mnemonic::Vaddps, Mnemonic::Vaddss),
     (Op::SUB, Mnemonic::Vsubps, Mnemonic::Vsubss),
     (Op::MUL, Mnemonic::Vmulps, Mnemonic::Vmulss),
     (Op::DIV, Mnemonic::Vdivps, Mnemonic::Vdivss),
     (Op::MIN, Mnemonic::Vminps, Mnemonic::Vminss),
     (Op::MAX, Mnemonic::Vmaxps, Mnemonic::Vmaxss),
+    (Op::FMA132, Mnemonic::Vfmadd132ps, Mnemonic::Vfmadd132ss),
     (Op::FMA213, Mnemonic::Vfmadd213ps, Mnemonic::Vfmadd213ss),
     (Op::FMA231, Mnemonic::Vfmadd231ps, Mnemonic::Vfmadd231ss),
 ];
