@@ -13,7 +13,12 @@ const LANES: [u8; 4] = [1, 4, 8, 16];
 
 /// A kernel out of choices that shrink well: zeros choose the simplest.
 pub(crate) fn kernels() -> impl Strategy<Value = Kernel> {
-    proptest::collection::vec(any::<u32>(), 1..400).prop_map(|choices| kernel(&choices))
+    kernels_of(16)
+}
+
+/// Likewise, of registers of at most `lanes` lanes.
+pub(crate) fn kernels_of(lanes: u8) -> impl Strategy<Value = Kernel> {
+    proptest::collection::vec(any::<u32>(), 1..400).prop_map(move |choices| kernel(&choices, lanes))
 }
 
 /// The choices in order; zeros when they run out.
@@ -38,6 +43,7 @@ type Loop = (Affine, usize);
 
 struct Generator<'a> {
     choices: Choices<'a>,
+    lanes: Vec<u8>,
     /// Read-only ones, one of each type, then scratch.
     inputs: Vec<BufferId>,
     /// `Write`, `ReadWrite` and `Local`.
@@ -51,7 +57,7 @@ struct Generator<'a> {
 /// Elements of an output that belong to one iteration.
 const OWN: usize = 96;
 
-fn kernel(choices: &[u32]) -> Kernel {
+fn kernel(choices: &[u32], most_lanes: u8) -> Kernel {
     let mut choices = Choices(choices.iter());
     let mut b = Builder::new("random");
     let parallel: Vec<usize> = (0..1 + choices.below(3)).map(|_| 1 + choices.below(4)).collect();
@@ -75,8 +81,9 @@ fn kernel(choices: &[u32]) -> Kernel {
         iteration = iteration * count + &var;
         loops.push((var, count));
     }
+    let lanes = LANES.into_iter().filter(|&lanes| lanes <= most_lanes).collect();
     let mut generator =
-        Generator { choices, inputs, outputs, iteration, loops, written: Vec::new() };
+        Generator { lanes, choices, inputs, outputs, iteration, loops, written: Vec::new() };
     generator.body(&mut b, 0);
     let mut kernel = b.finish();
     fit_inputs(&mut kernel);
@@ -165,7 +172,7 @@ impl Generator<'_> {
     }
 
     fn inst(&mut self, b: &mut Builder) {
-        let lanes = self.choices.one_of(&LANES);
+        let lanes = self.choices.one_of(&self.lanes);
         match self.choices.below(12) {
             0 | 1 => {
                 let (input, at) = (self.choices.one_of(&self.inputs), self.anywhere());
