@@ -5,6 +5,7 @@
 //! packed weights are then the same for all of them. Only an input with fewer channels that dense
 //! convolutions alone read lies with all its channels in one narrower block.
 
+use crate::algorithm::{self, Algorithm};
 use crate::graph::{Graph, Op, Padding};
 use crate::shape::Shape;
 use std::fmt;
@@ -112,21 +113,23 @@ impl fmt::Display for Layout {
 }
 
 /// Chooses the layout of every value from what reads it.
-pub fn assign(graph: &Graph) -> Vec<Layout> {
+pub fn assign(graph: &Graph, algorithms: &[Algorithm]) -> Vec<Layout> {
     let mut layouts: Vec<Layout> =
         graph.values.iter().map(|value| Layout::blocked(value.shape)).collect();
     let mut only_dense_convolutions = true;
-    for node in &graph.nodes {
+    for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         for (position, &input) in node.inputs.iter().enumerate() {
             match &node.op {
                 Op::Conv(conv) if position == 0 => {
-                    let padding = conv.window.padding;
+                    let shape = graph.values[input.index()].shape;
+                    let padding = algorithm::halo(conv, algorithm, shape);
                     let halo = &mut layouts[input.index()].halo;
                     halo.top = halo.top.max(padding.top);
                     halo.left = halo.left.max(padding.left);
                     halo.bottom = halo.bottom.max(padding.bottom);
                     halo.right = halo.right.max(padding.right);
-                    only_dense_convolutions &= input != graph.input || conv.groups == 1;
+                    let dense = conv.groups == 1 && algorithm == Algorithm::Direct;
+                    only_dense_convolutions &= input != graph.input || dense;
                 }
                 _ => only_dense_convolutions &= input != graph.input,
             }

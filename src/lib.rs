@@ -4,6 +4,7 @@
 //! run on the CPU. See `docs/architecture.md` for the way of the data.
 #![forbid(unsafe_code)]
 
+pub mod algorithm;
 pub mod arrays;
 pub mod compile;
 pub mod diagnostic;
@@ -20,3 +21,4 @@ pub mod report;
 pub mod shape;
 pub mod spec;
 pub mod weights;
+pub mod winograd;

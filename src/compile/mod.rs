@@ -7,6 +7,7 @@ mod packing;
 pub use emit::{Emitter, KernelText};
 pub use packing::{PackError, pack};
 
+use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
 use crate::graph::Graph;
 use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
@@ -28,6 +29,10 @@ pub struct Options {
     pub emitter: Option<Emitter>,
     /// Merge layers into the kernels of those before them.
     pub fuse: bool,
+    /// Freedom with rounding.
+    pub math: Math,
+    /// The user's choices of algorithms.
+    pub overrides: Vec<Override>,
     /// Keep what `dump` shows of Cranelift's work.
     pub texts: bool,
     /// Threads that kernels are emitted on.
@@ -37,7 +42,15 @@ pub struct Options {
 impl Options {
     /// Everything on, for `target`.
     pub fn new(target: Target) -> Self {
-        Options { target, emitter: None, fuse: true, texts: false, threads: 1 }
+        Options {
+            target,
+            emitter: None,
+            fuse: true,
+            math: Math::default(),
+            overrides: Vec::new(),
+            texts: false,
+            threads: 1,
+        }
     }
 
     fn emitter(&self) -> Emitter {
@@ -48,12 +61,15 @@ impl Options {
     }
 }
 
-/// Why a checked graph did not compile. All of these are mistakes of alexc itself.
+/// Why a checked graph did not compile. All but a wrong choice of the user are mistakes of alexc.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// A pass left a graph that does not verify.
     #[error(transparent)]
     Pass(#[from] pass::PassError),
+    /// The user chose what cannot be.
+    #[error(transparent)]
+    Algorithm(#[from] AlgorithmError),
     /// The plan does not hold.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -98,6 +114,8 @@ impl Timings {
 pub struct Compiled {
     /// The graph after the passes.
     pub fused: Graph,
+    /// How each of its nodes is computed.
+    pub algorithms: Vec<Algorithm>,
     /// How its values lie in memory.
     pub layouts: Vec<Layout>,
     /// Calls of kernels.
@@ -126,8 +144,9 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
 
     let start = Instant::now();
     let emitter = options.emitter();
-    let layouts = layout::assign(&fused);
-    let lowered = lower::lower(&fused, &layouts, emitter.vectors());
+    let algorithms = algorithm::choose(&fused, options.math, &options.overrides)?;
+    let layouts = layout::assign(&fused, &algorithms);
+    let lowered = lower::lower(&fused, &algorithms, &layouts, emitter.vectors());
     let plan = plan::plan(&fused, &lowered, &layouts)?;
     let bound = plan::bind(&lowered, &plan)?;
     timings.lower = start.elapsed();
@@ -153,7 +172,18 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
         weights_bytes: plan.weights_bytes,
         local_bytes: plan.local_bytes,
     };
-    Ok(Compiled { fused, layouts, lowered, plan, kernels, texts, program, emitter, timings })
+    Ok(Compiled {
+        fused,
+        algorithms,
+        layouts,
+        lowered,
+        plan,
+        kernels,
+        texts,
+        program,
+        emitter,
+        timings,
+    })
 }
 
 fn proved(kernel: Kernel) -> Result<Verified, CompileError> {

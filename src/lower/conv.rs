@@ -22,15 +22,15 @@ pub(super) fn output_layout(conv: &Conv, input: &Layout) -> Layout {
 }
 
 /// Which input blocks each output block reads.
-struct Reach {
+pub(super) struct Reach {
     /// Input blocks that every output block reads.
-    blocks: usize,
+    pub(super) blocks: usize,
     /// First input block of each output block.
-    starts: Vec<usize>,
+    pub(super) starts: Vec<usize>,
 }
 
 impl Reach {
-    fn new(conv: &Conv, input: &Layout) -> Self {
+    pub(super) fn new(conv: &Conv, input: &Layout) -> Self {
         let inputs = input.c / conv.groups;
         let outputs = conv.out_channels / conv.groups;
         let out_blocks = conv.out_channels.div_ceil(BLOCK);
@@ -48,7 +48,7 @@ impl Reach {
 
     /// (outer, inner, step): output block `o * inner + i` starts at input block `o * step`,
     /// if all of them do.
-    fn pattern(&self) -> Option<(usize, usize, usize)> {
+    pub(super) fn pattern(&self) -> Option<(usize, usize, usize)> {
         let count = self.starts.len();
         (1..=count).rev().filter(|inner| count.is_multiple_of(*inner)).find_map(|inner| {
             let step = self.starts.get(inner).copied().unwrap_or(0);

@@ -14,7 +14,10 @@ pub mod pack;
 mod pool;
 mod softmax;
 mod tile;
+mod transform;
+mod winograd;
 
+use crate::algorithm::{self, Algorithm};
 use crate::graph::{Activation, Epilogue, Graph, Node, Op, ValueId};
 use crate::layout::Layout;
 use alexc_codegen::builder::{Affine, Builder};
@@ -87,13 +90,18 @@ pub struct Lowered {
 }
 
 /// Lowers a whole graph, from the caller's dense input to the caller's dense output.
-pub fn lower(graph: &Graph, layouts: &[Layout], vectors: Vectors) -> Lowered {
+pub fn lower(
+    graph: &Graph,
+    algorithms: &[Algorithm],
+    layouts: &[Layout],
+    vectors: Vectors,
+) -> Lowered {
     let mut lowering =
         Lowering { graph, layouts, vectors, node: String::new(), out: Lowered::default() };
     lowering.input();
-    for node in &graph.nodes {
+    for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         lowering.node.clone_from(&node.name);
-        lowering.lower_node(node);
+        lowering.lower_node(node, algorithm);
     }
     lowering.output();
     lowering.out
@@ -154,8 +162,12 @@ impl Lowering<'_> {
     }
 
     fn temporary(&mut self, layout: Layout) -> Operand {
-        self.out.temporaries.push(layout.len());
-        Operand { argument: Argument::Temporary(self.out.temporaries.len() - 1), layout }
+        Operand { argument: self.temporary_elements(layout.len()), layout }
+    }
+
+    fn temporary_elements(&mut self, elements: usize) -> Argument {
+        self.out.temporaries.push(elements);
+        Argument::Temporary(self.out.temporaries.len() - 1)
     }
 
     fn pack(&mut self, pack: Pack) -> Argument {
@@ -171,13 +183,20 @@ impl Lowering<'_> {
         });
     }
 
-    fn lower_node(&mut self, node: &Node) {
+    fn lower_node(&mut self, node: &Node, algorithm: Algorithm) {
         let output = self.operand(node.output);
         self.halo(output);
         let input = self.operand(node.inputs[0]);
         match &node.op {
             Op::Conv(conv) => self.lower_fused(node, &conv.epilogue, |this, out, prefix| {
-                this.conv(conv, input, out, prefix);
+                let winograd = match algorithm {
+                    Algorithm::Direct => None,
+                    Algorithm::Winograd { m } => algorithm::winograd(conv, m),
+                };
+                match winograd {
+                    Some(winograd) => this.winograd(conv, &winograd, input, out, prefix),
+                    None => this.conv(conv, input, out, prefix),
+                }
             }),
             Op::Linear(linear) => self.lower_fused(node, &linear.epilogue, |this, out, prefix| {
                 this.linear(linear, input, out, prefix);

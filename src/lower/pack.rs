@@ -4,6 +4,7 @@
 use crate::graph::{BatchNorm, Tensor};
 use crate::layout::BLOCK;
 use crate::weights::TensorSource;
+use crate::winograd::Winograd;
 
 /// One buffer of packed weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,22 @@ pub enum Pack {
         groups: usize,
         /// Channels of an input block.
         in_block: usize,
+        /// Input blocks that every output block reads.
+        in_blocks: usize,
+        /// The first of them for each output block.
+        starts: Vec<usize>,
+    },
+    /// Kernels of a convolution transformed for Winograd's method:
+    /// `[output block][point][input block of its reach][input lane][BLOCK outputs]`.
+    Winograd {
+        /// `[out_channels, in_channels / groups, r, r]`.
+        weight: Tensor,
+        /// Folded into the weights.
+        batch_norm: Option<BatchNorm>,
+        /// Groups of the convolution.
+        groups: usize,
+        /// Outputs of a tile on each axis.
+        m: usize,
         /// Input blocks that every output block reads.
         in_blocks: usize,
         /// The first of them for each output block.
@@ -85,7 +102,7 @@ impl Pack {
             [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var]
         }
         match self {
-            Pack::Conv { weight, batch_norm, .. } => {
+            Pack::Conv { weight, batch_norm, .. } | Pack::Winograd { weight, batch_norm, .. } => {
                 let mut list = vec![weight];
                 list.extend(batch_norm.iter().flat_map(of_norm));
                 list
@@ -108,6 +125,10 @@ impl Pack {
             Pack::Conv { weight, in_block, in_blocks, .. } => {
                 in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
             }
+            Pack::Winograd { weight, m, in_blocks, .. } => {
+                let n = m + weight.shape[2] - 1;
+                n * n * in_blocks * BLOCK * BLOCK
+            }
             Pack::Linear { channels, pixels, in_block, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * BLOCK
             }
@@ -120,7 +141,7 @@ impl Pack {
     /// Number of parts, each of [`Pack::part_len`] elements, one after the other.
     pub fn parts(&self) -> usize {
         match self {
-            Pack::Conv { starts, .. } => starts.len(),
+            Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
             Pack::Linear { weight, .. } => weight.shape[0].div_ceil(BLOCK),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
         }
@@ -166,6 +187,12 @@ impl Pack {
                     }
                 }
             }
+            Pack::Winograd { weight, batch_norm, groups, m, in_blocks, starts } => {
+                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                let Some(winograd) = Winograd::new(*m, weight.shape[2]) else { return };
+                let kernels = Kernels { weight, scale, source, part };
+                kernels.to_points(&winograd, *groups, *in_blocks, starts[part], out);
+            }
             Pack::Bias { bias, batch_norm, .. } => {
                 out.fill(0.0);
                 let bias = bias.as_ref().map(|bias| source.all(bias));
@@ -201,6 +228,82 @@ impl Pack {
                 }
             }
         }
+    }
+}
+
+/// The kernels of one block of outputs.
+struct Kernels<'a> {
+    weight: &'a Tensor,
+    scale: Option<Vec<f64>>,
+    source: &'a dyn TensorSource,
+    part: usize,
+}
+
+impl Kernels<'_> {
+    /// G g G^T of every kernel, in f64, a block of outputs at a time.
+    fn to_points(
+        &self,
+        winograd: &Winograd,
+        groups: usize,
+        in_blocks: usize,
+        start: usize,
+        out: &mut [f32],
+    ) {
+        out.fill(0.0);
+        let (r, n) = (winograd.r, winograd.n());
+        let &[outputs, inputs, ..] = self.weight.shape.as_slice() else { return };
+        let outputs_of_group = outputs / groups;
+        let first = self.part * BLOCK;
+        let lanes = BLOCK.min(outputs - first);
+        let len = inputs * r * r;
+        let kernels = self.source.slice(self.weight, first * len..(first + lanes) * len);
+        let mut taps = vec![[0.0f64; BLOCK]; r * r];
+        let mut half = vec![[0.0f64; BLOCK]; n * r];
+        let point = in_blocks * BLOCK * BLOCK;
+        for group in first / outputs_of_group..=(first + lanes - 1) / outputs_of_group {
+            for i in 0..inputs {
+                // Outputs of other groups do not read this channel.
+                taps.iter_mut().for_each(|tap| *tap = [0.0; BLOCK]);
+                for lane in 0..lanes {
+                    let o = first + lane;
+                    if o / outputs_of_group == group {
+                        let scale = self.scale.as_ref().map_or(1.0, |scale| scale[o]);
+                        for (k, tap) in taps.iter_mut().enumerate() {
+                            tap[lane] = f64::from(kernels[lane * len + i * r * r + k]) * scale;
+                        }
+                    }
+                }
+                for y in 0..n {
+                    for x in 0..r {
+                        let mut total = [0.0; BLOCK];
+                        for k in 0..r {
+                            add_scaled(&mut total, winograd.weight.at(y, k), &taps[k * r + x]);
+                        }
+                        half[y * r + x] = total;
+                    }
+                }
+                let channel = group * inputs + i;
+                let row = (channel / BLOCK - start) * BLOCK + channel % BLOCK;
+                for y in 0..n {
+                    for x in 0..n {
+                        let mut total = [0.0; BLOCK];
+                        for k in 0..r {
+                            add_scaled(&mut total, winograd.weight.at(x, k), &half[y * r + k]);
+                        }
+                        let at = (y * n + x) * point + row * BLOCK;
+                        for (out, value) in out[at..at + BLOCK].iter_mut().zip(total) {
+                            *out += value as f32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn add_scaled(total: &mut [f64; BLOCK], factor: f64, values: &[f64; BLOCK]) {
+    for (total, value) in total.iter_mut().zip(values) {
+        *total += factor * value;
     }
 }
 

@@ -1,0 +1,363 @@
+//! Convolution by Winograd's method, in three kernels: tiles of the input to the points, for each
+//! point a matrix product over the channels, and the points back to tiles of the output, where
+//! bias and epilogue follow.
+//!
+//! Points lie as `[point][block of channels][tile][BLOCK]`, so that a matrix product reads its
+//! tiles as a direct convolution reads its pixels.
+
+use super::conv::{Reach, TileShape};
+use super::pack::Pack;
+use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
+use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends, transform};
+use crate::graph::Conv;
+use crate::layout::BLOCK;
+use crate::winograd::Winograd;
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+
+/// How a map is cut into tiles.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    rows: usize,
+    columns: usize,
+    images: usize,
+}
+
+impl Grid {
+    fn tiles(self) -> usize {
+        self.rows * self.columns * self.images
+    }
+
+    fn tile(self, n: &Affine, row: &Affine, column: &Affine) -> Affine {
+        n * (self.rows * self.columns) + row * self.columns + column
+    }
+}
+
+/// A part of an axis: tiles that keep the same number of outputs.
+struct Part {
+    first: usize,
+    count: usize,
+    kept: usize,
+}
+
+/// Full tiles, then the last one if the map ends inside it.
+fn parts(size: usize, m: usize) -> Vec<Part> {
+    [(0, size / m, m), (size / m, usize::from(!size.is_multiple_of(m)), size % m)]
+        .into_iter()
+        .filter(|&(_, count, _)| count > 0)
+        .map(|(first, count, kept)| Part { first, count, kept })
+        .collect()
+}
+
+impl Lowering<'_> {
+    pub(super) fn winograd(
+        &mut self,
+        conv: &Conv,
+        winograd: &Winograd,
+        input: Operand,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let grid = Grid {
+            rows: output.layout.h.div_ceil(winograd.m),
+            columns: output.layout.w.div_ceil(winograd.m),
+            images: output.layout.n,
+        };
+        let points = winograd.n() * winograd.n();
+        let reach = Reach::new(conv, &input.layout);
+        let out_blocks = reach.starts.len();
+        let plane = grid.tiles() * BLOCK;
+        let to_len = points * input.layout.blocks() * plane;
+        let from_len = points * out_blocks * plane;
+        let transformed = self.temporary_elements(to_len);
+        let products = self.temporary_elements(from_len);
+        self.to_points(conv, winograd, grid, input, (transformed, to_len));
+
+        let weights = self.pack(Pack::Winograd {
+            weight: conv.weight.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            groups: conv.groups,
+            m: winograd.m,
+            in_blocks: reach.blocks,
+            starts: reach.starts.clone(),
+        });
+        let product = Product {
+            points,
+            plane,
+            tiles: grid.tiles(),
+            in_blocks: input.layout.blocks(),
+            out_blocks,
+            reach_blocks: reach.blocks,
+            buffers: [transformed, weights, products],
+        };
+        match reach.pattern() {
+            Some((outer, inner, step)) => self.multiply_points(&product, |b| {
+                let o = b.parallel("group", outer);
+                let i = b.parallel("ob", inner);
+                (&o * inner + i, o * step)
+            }),
+            None => {
+                for (ob, &start) in reach.starts.iter().enumerate() {
+                    self.multiply_points(&product, |_| (ob.into(), start.into()));
+                }
+            }
+        }
+        self.from_points(conv, winograd, grid, (products, from_len), output, fused);
+    }
+
+    /// B^T d B of every tile.
+    fn to_points(
+        &mut self,
+        conv: &Conv,
+        winograd: &Winograd,
+        grid: Grid,
+        input: Operand,
+        (transformed, len): (Argument, usize),
+    ) {
+        let n = winograd.n();
+        let lanes = self.vectors.lanes;
+        let il = input.layout;
+        let mut draft = Draft::new("to_points");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let v_buffer = draft.buffer("points", transformed, len, Access::Write);
+        let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
+        let b = &mut draft.b;
+        let image = b.parallel("n", il.n);
+        let cb = b.parallel("cb", il.blocks());
+        let row = b.parallel("row", grid.rows);
+        let padding = conv.window.padding;
+        let corner = &image * il.image()
+            + &cb * il.plane()
+            + &row * (winograd.m * il.row())
+            + (il.halo.top - padding.top) * il.row()
+            + (il.halo.left - padding.left) * il.block;
+        let plane = grid.tiles() * BLOCK;
+        b.repeat("column", grid.columns, |b, column| {
+            let tile = grid.tile(&image, &row, &column);
+            for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+                let from = &corner + &column * (winograd.m * il.block) + lane;
+                b.repeat("x", n, |b, x| {
+                    let values: Vec<Reg> = (0..n)
+                        .map(|y| b.load(lanes, x_buffer, &from + &x * il.block + y * il.row()))
+                        .collect();
+                    for (y, value) in
+                        transform::apply(b, &winograd.input, &values).into_iter().enumerate()
+                    {
+                        b.store(half, (&x + y * n) * BLOCK + lane, value);
+                    }
+                });
+                let to = &cb * plane + &tile * BLOCK + lane;
+                let point = il.blocks() * plane;
+                b.repeat("y", n, |b, y| {
+                    let values: Vec<Reg> =
+                        (0..n).map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane)).collect();
+                    for (x, value) in
+                        transform::apply(b, &winograd.input, &values).into_iter().enumerate()
+                    {
+                        b.store(v_buffer, &to + (&y * n + x) * point, value);
+                    }
+                });
+            }
+        });
+        self.call(draft);
+    }
+
+    /// For each point: tiles x input channels times input channels x output channels.
+    fn multiply_points(
+        &mut self,
+        product: &Product,
+        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+    ) {
+        let &Product { points, plane, tiles, in_blocks, out_blocks, reach_blocks, buffers } =
+            product;
+        let lanes = self.vectors.lanes;
+        let width = usize::from(lanes);
+        let shape = TileShape::for_vectors(self.vectors);
+        let panel = reach_blocks * BLOCK * BLOCK;
+        let mut draft = Draft::new("multiply_points");
+        let v_buffer = draft.buffer("points", buffers[0], points * in_blocks * plane, Access::Read);
+        let u_buffer =
+            draft.buffer("weights", buffers[1], out_blocks * points * panel, Access::Read);
+        let m_buffer =
+            draft.buffer("products", buffers[2], points * out_blocks * plane, Access::ReadWrite);
+        let b = &mut draft.b;
+        let point = b.parallel("point", points);
+        let (ob, first) = place(b);
+        let from = &point * (in_blocks * plane) + first * plane;
+        let weights = (&ob * points + &point) * panel;
+        let to = &point * (out_blocks * plane) + &ob * plane;
+        let chunk_blocks = largest_divisor(reach_blocks, (PANEL_ROWS / BLOCK).max(1));
+        let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
+        let chunk_blocks = reach_blocks / chunks;
+        let loops = [
+            Reduction {
+                name: "cb",
+                count: chunk_blocks,
+                input_step: plane,
+                weight_step: BLOCK * BLOCK,
+            },
+            Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
+        ];
+        for chunk in 0..chunks {
+            let from = &from + chunk * chunk_blocks * plane;
+            let weights = &weights + chunk * chunk_blocks * BLOCK * BLOCK;
+            b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
+                let lane = &part * (shape.vectors * width);
+                let mut done = 0;
+                for (count, pixels) in split(tiles, shape.pixels) {
+                    b.repeat("tile", count, |b, t| {
+                        let first_tile = &t * pixels + done;
+                        let input = Source { buffer: v_buffer, at: &from + &first_tile * BLOCK };
+                        let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
+                        let sources: Vec<Source> = (0..shape.vectors)
+                            .map(|v| Source { buffer: u_buffer, at: &weights + &lane + v * width })
+                            .collect();
+                        let at = |v: usize, p: usize| {
+                            &to + (&first_tile + p) * BLOCK + &lane + v * width
+                        };
+                        let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
+                            .map(|v| {
+                                (0..pixels)
+                                    .map(|p| match chunk {
+                                        0 => b.constant(lanes, 0.0),
+                                        _ => b.load(lanes, m_buffer, at(v, p)),
+                                    })
+                                    .collect()
+                            })
+                            .collect();
+                        let tile = Tile {
+                            input: &input,
+                            pixels: &offsets,
+                            weights: &sources,
+                            loops: &loops,
+                        };
+                        tile::multiply(b, &tile, &accumulators);
+                        for (v, column) in accumulators.iter().enumerate() {
+                            for (p, &acc) in column.iter().enumerate() {
+                                b.store(m_buffer, at(v, p), acc);
+                            }
+                        }
+                    });
+                    done += count * pixels;
+                }
+            });
+        }
+        self.call(draft);
+    }
+
+    /// A^T m A of every tile, bias and epilogue.
+    fn from_points(
+        &mut self,
+        conv: &Conv,
+        winograd: &Winograd,
+        grid: Grid,
+        (products, len): (Argument, usize),
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let (m, n) = (winograd.m, winograd.n());
+        let lanes = self.vectors.lanes;
+        let ol = output.layout;
+        let out_blocks = ol.blocks();
+        let bias = self.pack(Pack::Bias {
+            bias: conv.bias.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            len: out_blocks * BLOCK,
+        });
+        let mut draft = Draft::new("from_points");
+        let m_buffer = draft.buffer("products", products, len, Access::Read);
+        let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
+        let addends = declare_addends(&mut draft, fused);
+        let y_buffer = output.declare(&mut draft, "output", Access::Write);
+        let half = draft.buffer("half", Argument::Local, m * n * BLOCK, Access::Local);
+        let b = &mut draft.b;
+        let image = b.parallel("n", ol.n);
+        let ob = b.parallel("ob", out_blocks);
+        let row_parts = parts(ol.h, m);
+        // Rows of tiles join the parallel space where all are alike.
+        let shared_row = (row_parts.len() == 1).then(|| b.parallel("row", row_parts[0].count));
+        let plane = grid.tiles() * BLOCK;
+        for rows in &row_parts {
+            let count = if shared_row.is_some() { 1 } else { rows.count };
+            b.repeat("row", count, |b, row| {
+                let row = shared_row.clone().unwrap_or(row) + rows.first;
+                for columns in parts(ol.w, m) {
+                    b.repeat("column", columns.count, |b, column| {
+                        let column = column + columns.first;
+                        let tile = grid.tile(&image, &row, &column);
+                        let from = &ob * plane + &tile * BLOCK;
+                        let point = out_blocks * plane;
+                        for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+                            let cell = Cell { b: &mut *b, lanes, lane, half };
+                            cell.columns(winograd, m_buffer, &from, point, rows.kept);
+                            let bias = b.load(lanes, bias_buffer, &ob * BLOCK + lane);
+                            b.repeat("y", rows.kept, |b, y| {
+                                let values: Vec<Reg> = (0..n)
+                                    .map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane))
+                                    .collect();
+                                let row = &row * m + y;
+                                let results = transform::apply(b, &winograd.output, &values);
+                                for (x, value) in results.into_iter().take(columns.kept).enumerate()
+                                {
+                                    let value = b.binary(Binary::Add, value, bias);
+                                    let place = (&image, &ob, &row, &(&column * m + x));
+                                    let value =
+                                        apply(b, fused, &addends, value, place, &lane.into());
+                                    let at = output.at(&image, &ob, &row, place.3) + lane;
+                                    b.store(y_buffer, at, value);
+                                }
+                            });
+                        }
+                    });
+                }
+            });
+        }
+        self.call(draft);
+    }
+}
+
+/// The lanes of one tile at work.
+struct Cell<'b> {
+    b: &'b mut Builder,
+    lanes: u8,
+    lane: usize,
+    half: BufferId,
+}
+
+impl Cell<'_> {
+    /// A^T over the columns of the products, rows that are kept only.
+    fn columns(
+        self,
+        winograd: &Winograd,
+        products: BufferId,
+        from: &Affine,
+        point: usize,
+        kept: usize,
+    ) {
+        let n = winograd.n();
+        let Cell { b, lanes, lane, half } = self;
+        b.repeat("x", n, |b, x| {
+            let values: Vec<Reg> = (0..n)
+                .map(|y| b.load(lanes, products, from + (&x + y * n) * point + lane))
+                .collect();
+            let results = transform::apply(b, &winograd.output, &values);
+            for (y, value) in results.into_iter().take(kept).enumerate() {
+                b.store(half, (&x + y * n) * BLOCK + lane, value);
+            }
+        });
+    }
+}
+
+/// What `multiply_points` multiplies.
+struct Product {
+    points: usize,
+    /// Elements of one block of channels of all tiles.
+    plane: usize,
+    tiles: usize,
+    in_blocks: usize,
+    out_blocks: usize,
+    /// Input blocks of one output block.
+    reach_blocks: usize,
+    /// Transformed input, weights, products.
+    buffers: [Argument; 3],
+}
