@@ -6,6 +6,7 @@
 
 pub mod algorithm;
 pub mod arrays;
+pub mod cli;
 pub mod compile;
 pub mod diagnostic;
 pub mod graph;

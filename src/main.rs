@@ -1,4 +1,8 @@
 //! The command `alexc`.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    alexc::cli::main()
+}

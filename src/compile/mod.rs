@@ -3,6 +3,7 @@
 
 mod emit;
 mod packing;
+mod view;
 
 pub use emit::{Emitter, KernelText};
 pub use packing::{PackError, pack};
@@ -128,6 +129,8 @@ pub struct Compiled {
     pub texts: Vec<KernelText>,
     /// What the runtime loads.
     pub program: Program,
+    /// The machine that the code is for.
+    pub target: String,
     /// Which emitter made the code.
     pub emitter: Emitter,
     /// How long it took.
@@ -181,6 +184,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
         kernels,
         texts,
         program,
+        target: options.target.to_string(),
         emitter,
         timings,
     })

@@ -1,0 +1,226 @@
+//! The arguments as clap reads them. Their meaning is given by the commands.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A static-graph compiler for convolutional nets of AlexNet's family.
+#[derive(Debug, Parser)]
+#[command(name = "alexc", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a net on an input
+    Run(RunArgs),
+    /// Print what a stage of the compiler made
+    Dump(DumpArgs),
+    /// Hold the compiled net against the reference executor, layer by layer
+    Compare(CompareArgs),
+    /// Measure the time of a run
+    Bench(BenchArgs),
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Replaces the spec's batch size
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Changes a key of a layer, as in --set fc3.out_features=10; may be given several times
+    #[arg(long = "set", value_name = "LAYER.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// Print less
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print more on stderr
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+/// How a net is compiled.
+#[derive(Debug, Clone, Args)]
+pub struct CompileArgs {
+    /// `fast` may use Winograd's method, `strict` computes by definition in a fixed order
+    #[arg(long, value_enum, default_value_t = MathArg::Fast)]
+    pub math: MathArg,
+    /// Run every layer by itself
+    #[arg(long)]
+    pub no_fusion: bool,
+    /// native, x86-64-v2, x86-64-v3, x86-64-v4, or generic
+    #[arg(long, value_name = "CPU", default_value = "native")]
+    pub target_cpu: String,
+    /// Which emitter makes the machine code; by default the widest that the CPU allows
+    #[arg(long, value_enum)]
+    pub emitter: Option<EmitterArg>,
+}
+
+/// Where a net runs.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// Where to run: cpu
+    #[arg(long, env = "ALEXC_DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Threads; by default ALEXC_NUM_THREADS or the number of cores
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// `--math`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MathArg {
+    /// Winograd where it is faster.
+    Fast,
+    /// By definition.
+    Strict,
+}
+
+/// `--emitter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmitterArg {
+    /// 128-bit vectors on every target.
+    Cranelift,
+    /// AVX2 or AVX-512.
+    X86,
+}
+
+/// `alexc run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Trained weights as .safetensors, or random:SEED for a trial
+    #[arg(long, value_name = "FILE|random:SEED")]
+    pub weights: String,
+    /// float32 .npy of the input's shape, or a picture (.png, .jpg)
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where to write the output as .npy
+    #[arg(long, short, value_name = "FILE.npy")]
+    pub output: Option<PathBuf>,
+    /// How many of the most likely classes to print
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub topk: usize,
+    /// Stop before a softmax that ends the net
+    #[arg(long)]
+    pub logits: bool,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// See [`DeviceArgs`].
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `alexc dump`.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Which stage
+    #[arg(long, value_enum)]
+    pub stage: Stage,
+    /// Only what belongs to this layer
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Make code for another machine, such as aarch64-unknown-linux-gnu
+    #[arg(long, value_name = "TRIPLE")]
+    pub target: Option<String>,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
+}
+
+/// `--stage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// The spec as it was read.
+    Spec,
+    /// The graph with all shapes.
+    Graph,
+    /// The graph after the passes, with algorithms and layouts.
+    Fused,
+    /// Memory.
+    Plan,
+    /// Loop nests.
+    Kernel,
+    /// Cranelift's IR.
+    Clif,
+    /// Machine code.
+    Asm,
+}
+
+/// `alexc compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Weights as .safetensors, or random:SEED
+    #[arg(long, value_name = "FILE|random:SEED", default_value = "random:1")]
+    pub weights: String,
+    /// Input as .npy or picture; by default random numbers in -1..1
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Compare with the arrays of a file instead of the reference executor
+    #[arg(long, value_name = "FILE.npz|FILE.safetensors")]
+    pub against: Option<PathBuf>,
+    /// Largest relative L2 error of a value
+    #[arg(long, value_name = "ERROR", default_value_t = 1e-5)]
+    pub tolerance: f64,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// See [`DeviceArgs`].
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `alexc bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Weights as .safetensors, or random:SEED
+    #[arg(long, value_name = "FILE|random:SEED", default_value = "random:1")]
+    pub weights: String,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub warmup: usize,
+    /// Measured runs
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub iters: Option<usize>,
+    /// Measure for this long
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Reads counts of runs from stdin, answers each with a JSON line of their times
+    #[arg(long)]
+    pub interactive: bool,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// See [`DeviceArgs`].
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}

@@ -1,0 +1,42 @@
+//! `alexc compare`: every value that the compiled net stores, against the reference executor or
+//! against saved arrays. Exits 3 where one is beyond the tolerance.
+
+use super::args::CompareArgs;
+use super::failure::{Failure, print, print_json};
+use super::load;
+use crate::arrays::Arrays;
+use crate::report::compare::{boundaries, with_arrays, with_reference};
+use crate::report::difference::Tolerance;
+use ndarray::ArrayD;
+
+pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
+    if args.tolerance.is_nan() || args.tolerance < 0.0 {
+        return Err(Failure::Usage("--tolerance must be zero or more".to_owned()));
+    }
+    let (spec, graph) = load::graph(&args.spec, &args.common)?;
+    let input = match &args.input {
+        Some(path) => load::input(path, &spec, &graph)?,
+        None => load::random_input(&graph),
+    };
+    let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
+    let found = boundaries(&net.compiled, &mut net.session, &input)?;
+    let tolerance = Tolerance::new(args.tolerance);
+    let comparison = match &args.against {
+        Some(path) => {
+            let label = path.display().to_string();
+            with_arrays(&found, &mut Arrays::open(path)?, &label, tolerance)?
+        }
+        None => {
+            let dims = graph.values[graph.input.index()].shape.dims();
+            let input = ArrayD::from_shape_vec(dims, input)
+                .map_err(|e| Failure::Input(format!("the input does not fit: {e}")))?;
+            with_reference(&found, &graph, &net.source, &input, tolerance)?
+        }
+    };
+    if args.common.json {
+        print_json(&comparison.json())?;
+    } else {
+        print(&comparison.to_string())?;
+    }
+    if comparison.agrees() { Ok(()) } else { Err(Failure::Difference) }
+}

@@ -1,0 +1,83 @@
+//! `alexc dump`: what a stage made, as text.
+
+use super::args::{DumpArgs, Stage};
+use super::failure::{Failure, print_json, write};
+use super::load;
+use crate::compile::{Compiled, compile};
+use crate::diagnostic::{did_you_mean, listed};
+use serde_json::json;
+
+pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
+    let (spec, graph) = load::graph(&args.spec, &args.common)?;
+    if let Some(layer) = &args.layer {
+        let names: Vec<&str> = spec.layers.iter().map(|l| l.name.value.as_str()).collect();
+        if !names.contains(&layer.as_str()) {
+            let hint = did_you_mean(layer, names.iter().copied())
+                .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            let known = listed(names);
+            return Err(Failure::Usage(format!(
+                "--layer {layer}: the net has no such layer{hint} (it has {known})"
+            )));
+        }
+    }
+    let text = match args.stage {
+        Stage::Spec => spec.to_string(),
+        Stage::Graph => graph.to_string(),
+        stage => {
+            let mut options = load::options(&args.common, &args.compile, args.target.as_deref())?;
+            options.texts = matches!(stage, Stage::Clif | Stage::Asm);
+            let compiled = compile(&graph, &options)?;
+            later_stage(&compiled, stage, args.layer.as_deref())
+        }
+    };
+    let text = match (&args.layer, args.stage) {
+        (Some(layer), Stage::Spec | Stage::Graph) => lines_of(&text, layer),
+        _ => text,
+    };
+    if args.common.json {
+        let stage = format!("{:?}", args.stage).to_lowercase();
+        return print_json(&json!({"model": graph.name, "stage": stage, "text": text}));
+    }
+    write(args.output.as_deref(), &text)
+}
+
+/// The lines that speak of a layer.
+fn lines_of(text: &str, layer: &str) -> String {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let speaks = |line: &&str| line.split(|c| !is_word(c)).any(|word| word == layer);
+    text.lines().filter(speaks).map(|line| format!("{line}\n")).collect()
+}
+
+/// The stages behind the graph.
+fn later_stage(compiled: &Compiled, stage: Stage, layer: Option<&str>) -> String {
+    match stage {
+        Stage::Fused => compiled.fused_text(layer),
+        Stage::Plan => match layer {
+            None => compiled.plan.to_string(),
+            Some(layer) => {
+                let node = compiled.node_of(layer).unwrap_or(layer);
+                lines_of(&compiled.plan.to_string().replace(". ", " "), node)
+            }
+        },
+        _ => {
+            let mut text = String::new();
+            for index in compiled.kernels_of(layer) {
+                let shown = match stage {
+                    Stage::Kernel => compiled.kernels[index].to_string(),
+                    Stage::Clif if compiled.texts[index].clif.is_empty() => format!(
+                        "; {}: no Cranelift here, the code comes from {} (--emitter cranelift)\n",
+                        compiled.kernels[index].name, compiled.emitter
+                    ),
+                    Stage::Clif => compiled.texts[index].clif.clone(),
+                    _ => format!(
+                        "{}:\n{}",
+                        compiled.kernels[index].name, compiled.texts[index].listing
+                    ),
+                };
+                text.push_str(&shown);
+                text.push('\n');
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! From arguments to a net that runs: what every command has in common.
+
+use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg};
+use super::failure::Failure;
+use super::progress;
+use crate::algorithm::{Algorithm, Math, Override};
+use crate::compile::{self, Compiled, Emitter, Options};
+use crate::diagnostic::io_reason;
+use crate::graph::build::{self, BuildOptions};
+use crate::graph::{Graph, Op};
+use crate::npy;
+use crate::picture::{self, Color, Preprocess, Resize};
+use crate::spec::{self, Spec};
+use crate::weights::{self, Checked, Random};
+use alexc_codegen::target::Target;
+use alexc_runtime::cpu::Level;
+use alexc_runtime::network::Network;
+use alexc_runtime::parallel::default_threads;
+use alexc_runtime::session::Session;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Reads a spec and builds its graph.
+pub(super) fn graph(path: &Path, common: &Common) -> Result<(Spec, Graph), Failure> {
+    let name = path.display().to_string();
+    let bytes =
+        std::fs::read(path).map_err(|e| Failure::Input(format!("{name}: {}", io_reason(&e))))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::Input(format!(
+            "{name}: byte {at} is not UTF-8: this is no YAML spec; alexc compiles .yaml files"
+        ))
+    })?;
+    if common.batch == Some(0) {
+        return Err(Failure::Usage("--batch 0: a batch has at least one image".to_owned()));
+    }
+    let sets = common.sets.iter().filter(|set| !is_algorithm(set)).cloned().collect();
+    Ok(build::load(&name, &text, &BuildOptions { batch: common.batch, sets })?)
+}
+
+/// `LAYER.algorithm=...` speaks to the compiler, not to the spec.
+fn is_algorithm(set: &str) -> bool {
+    set.split_once('=').is_some_and(|(left, _)| left.ends_with(".algorithm"))
+}
+
+/// Threads to use.
+pub(super) fn threads(wish: Option<usize>) -> Result<usize, Failure> {
+    match wish {
+        Some(0) => Err(Failure::Usage("--threads 0: a run needs at least one thread".to_owned())),
+        Some(threads) => Ok(threads),
+        None => default_threads().map_err(|e| Failure::Usage(e.to_string())),
+    }
+}
+
+/// Only the CPU is there.
+pub(super) fn check_device(args: &DeviceArgs) -> Result<(), Failure> {
+    if args.device == "cpu" {
+        return Ok(());
+    }
+    Err(Failure::Device(format!(
+        "there is no device `{}`: this build runs nets on the CPU only (--device cpu)",
+        args.device
+    )))
+}
+
+/// Compiler options from arguments.
+pub(super) fn options(
+    common: &Common,
+    args: &CompileArgs,
+    triple: Option<&str>,
+) -> Result<Options, Failure> {
+    // Another machine's CPU is not known: the baseline, unless one is named.
+    let cpu = if triple.is_some() && args.target_cpu == "native" {
+        "generic"
+    } else {
+        args.target_cpu.as_str()
+    };
+    let mut options = Options::new(Target::new(triple, cpu)?);
+    let level = options.target.level();
+    options.emitter = match (args.emitter, level) {
+        (None, _) => None,
+        (Some(EmitterArg::Cranelift), _) => Some(Emitter::Cranelift),
+        (Some(EmitterArg::X86), Some(level)) if level >= Level::V3 => Some(Emitter::X86(level)),
+        (Some(EmitterArg::X86), _) => {
+            return Err(Failure::Usage(format!(
+                "--emitter x86 makes code for x86-64-v3 and v4; the target is {}",
+                options.target
+            )));
+        }
+    };
+    options.fuse = !args.no_fusion;
+    options.math = match args.math {
+        MathArg::Fast => Math::Fast,
+        MathArg::Strict => Math::Strict,
+    };
+    for set in common.sets.iter().filter(|set| is_algorithm(set)) {
+        let (left, value) = set.split_once('=').unwrap_or((set, ""));
+        let layer = left.strip_suffix(".algorithm").unwrap_or(left).to_owned();
+        let algorithm: Algorithm =
+            value.parse().map_err(|e| Failure::Usage(format!("--set {set}: {e}")))?;
+        options.overrides.push(Override { layer, algorithm });
+    }
+    options.threads = threads(None)?;
+    Ok(options)
+}
+
+/// Removes a softmax that ends the net.
+pub(super) fn without_softmax(graph: &mut Graph) {
+    let last = graph.nodes.last();
+    if let Some(node) = last.filter(|n| n.op == Op::Softmax && n.output == graph.output) {
+        graph.output = node.inputs[0];
+        let removed = node.output.index();
+        graph.nodes.pop();
+        if removed + 1 == graph.values.len() {
+            graph.values.pop();
+        }
+    }
+}
+
+/// A net that can run, with what led to it.
+pub(super) struct Loaded {
+    pub(super) compiled: Compiled,
+    pub(super) source: Checked,
+    pub(super) session: Session,
+    pub(super) threads: usize,
+    pub(super) compile_time: Duration,
+    pub(super) weights_time: Duration,
+}
+
+/// Compiles a graph and packs its weights.
+pub(super) fn net(
+    graph: &Graph,
+    weights: &str,
+    common: &Common,
+    compile: &CompileArgs,
+    device: &DeviceArgs,
+) -> Result<Loaded, Failure> {
+    check_device(device)?;
+    let threads = threads(device.threads)?;
+    let source = weights::open(weights)?.check(&graph.tensors())?;
+    let start = Instant::now();
+    let compiled = compile::compile(graph, &options(common, compile, None)?)?;
+    let compile_time = start.elapsed();
+    let start = Instant::now();
+    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, common.quiet);
+    let packed = compile::pack(&compiled, &source, threads, |elements| {
+        bar.inc(elements as u64 * 4);
+    })?;
+    bar.finish_and_clear();
+    let weights_time = start.elapsed();
+    let network = Arc::new(Network::new(compiled.program.clone(), packed)?);
+    let session = Session::new(&network, threads)?;
+    Ok(Loaded { compiled, source, session, threads, compile_time, weights_time })
+}
+
+/// The net's input from a .npy file or a picture. A picture fills every image of the batch.
+pub(super) fn input(path: &Path, spec: &Spec, graph: &Graph) -> Result<Vec<f32>, Failure> {
+    let shape = graph.values[graph.input.index()].shape;
+    if picture::is_picture(path) {
+        let preprocess = spec.preprocess.as_ref().map(preprocess);
+        let image = picture::load(path, preprocess.as_ref(), &shape)?;
+        return Ok(image.repeat(shape.n()));
+    }
+    Ok(npy::read_input(path, &shape)?)
+}
+
+/// The spec's `preprocess` in the runtime's terms.
+fn preprocess(spec: &spec::Preprocess) -> Preprocess {
+    Preprocess {
+        resize: spec.resize.map(|resize| match resize {
+            spec::Resize::Shorter(side) => Resize::Shorter(side),
+            spec::Resize::Exact(size) => Resize::Exact(size),
+        }),
+        crop: spec.crop,
+        color: match spec.color {
+            spec::Color::Rgb => Color::Rgb,
+            spec::Color::Bgr => Color::Bgr,
+            spec::Color::Gray => Color::Gray,
+        },
+        mean: spec.mean.clone(),
+        std: spec.std.clone(),
+    }
+}
+
+/// Numbers in -1..1 for trial runs: the generator of random weights, for a tensor named `input`.
+pub(super) fn random_input(graph: &Graph) -> Vec<f32> {
+    let shape = graph.values[graph.input.index()].shape;
+    Random::new(1).input(shape.len())
+}
+
+/// Class names of the spec, where it has any.
+pub(super) fn labels(spec: &Spec, path: &Path) -> Result<Option<Vec<String>>, Failure> {
+    let Some(file) = &spec.labels else { return Ok(None) };
+    let file = path.parent().unwrap_or(Path::new("")).join(&file.value);
+    let text = std::fs::read_to_string(&file)
+        .map_err(|e| Failure::Input(format!("{}: {}", file.display(), io_reason(&e))))?;
+    Ok(Some(text.lines().map(|line| line.trim().to_owned()).collect()))
+}

@@ -1,0 +1,48 @@
+//! The command line: raw arguments (`args`) become typed ones, commands do the work and their
+//! failures become exit codes. A command is one file here and one line in `Command` and `dispatch`.
+
+pub mod args;
+mod bench;
+mod compare;
+mod dump;
+mod failure;
+mod load;
+mod progress;
+mod run;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Failure;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// Runs the command with the process's arguments. Exit codes: 0 done, 1 the input is wrong, 2 wrong
+/// usage, 3 a comparison found a difference, 4 no such device.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come here too; they are no mistakes.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let styled = std::io::stderr().is_terminal();
+            failure.print(styled);
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Dump(args) => dump::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}

@@ -1,0 +1,57 @@
+//! What `dump` and reports show of a compiled net.
+
+use super::Compiled;
+use crate::algorithm::{self, Algorithm};
+use crate::graph::Op;
+
+impl Compiled {
+    /// The node that computes a layer of the spec.
+    pub fn node_of(&self, layer: &str) -> Option<&str> {
+        let node = self.fused.nodes.iter().find(|n| n.sources.iter().any(|s| s == layer))?;
+        Some(&node.name)
+    }
+
+    /// Indices of the kernels, those of one layer or all.
+    pub fn kernels_of(&self, layer: Option<&str>) -> Vec<usize> {
+        let Some(layer) = layer else { return (0..self.kernels.len()).collect() };
+        let node = self.node_of(layer);
+        let mut list = Vec::new();
+        for (call, step) in self.lowered.calls.iter().zip(&self.program.steps) {
+            if Some(call.node.as_str()) == node && !list.contains(&step.kernel) {
+                list.push(step.kernel);
+            }
+        }
+        list
+    }
+
+    /// The fused graph with the algorithm, the layout and the expected error of each node.
+    pub fn fused_text(&self, layer: Option<&str>) -> String {
+        let node = layer.and_then(|layer| self.node_of(layer));
+        let mut text = String::new();
+        if layer.is_none() {
+            text = self.fused.to_string();
+            text.push('\n');
+        }
+        for (n, &algorithm) in self.fused.nodes.iter().zip(&self.algorithms) {
+            if layer.is_some() && Some(n.name.as_str()) != node {
+                continue;
+            }
+            let how = match (&n.op, algorithm) {
+                (Op::Conv(conv), Algorithm::Winograd { m }) => {
+                    let error = algorithm::winograd(conv, m).map_or(1.0, |w| w.expected_error());
+                    let r = conv.window.kernel[0];
+                    format!("winograd F({m}x{m},{r}x{r}), expected error {error}x direct")
+                }
+                (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
+                _ => "-".to_owned(),
+            };
+            let layout = self.layouts[n.output.index()];
+            text.push_str(&format!(
+                "; {}: {how}; output {layout}; layers {}\n",
+                n.name,
+                n.sources.join(", ")
+            ));
+        }
+        text
+    }
+}
