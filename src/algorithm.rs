@@ -117,17 +117,17 @@ fn choose_node(
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
     if let Some(o) = overrides.iter().find(|o| node.sources.contains(&o.layer)) {
-        if let Algorithm::Winograd { m } = o.algorithm {
-            if winograd(conv, m).is_none() {
-                let [kh, kw] = conv.window.kernel;
-                let [sh, sw] = conv.window.stride;
-                return Err(AlgorithmError::Unsuited {
-                    layer: o.layer.clone(),
-                    algorithm: o.algorithm,
-                    kernel: format!("{kh}x{kw}"),
-                    stride: format!("{sh}x{sw}"),
-                });
-            }
+        if let Algorithm::Winograd { m } = o.algorithm
+            && winograd(conv, m).is_none()
+        {
+            let [kh, kw] = conv.window.kernel;
+            let [sh, sw] = conv.window.stride;
+            return Err(AlgorithmError::Unsuited {
+                layer: o.layer.clone(),
+                algorithm: o.algorithm,
+                kernel: format!("{kh}x{kw}"),
+                stride: format!("{sh}x{sw}"),
+            });
         }
         return Ok(o.algorithm);
     }

@@ -317,6 +317,7 @@ pub enum Epilogue {
 
 /// Operators. One input where nothing else is said.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a net has a few dozen of them")]
 pub enum Op {
     /// Convolution with its epilogue.
     Conv(Conv),

@@ -71,7 +71,7 @@ impl Lowering<'_> {
         let from_len = points * out_blocks * plane;
         let transformed = self.temporary_elements(to_len);
         let products = self.temporary_elements(from_len);
-        self.to_points(conv, winograd, grid, input, (transformed, to_len));
+        self.transform_input(conv, winograd, grid, input, (transformed, to_len));
 
         let weights = self.pack(Pack::Winograd {
             weight: conv.weight.clone(),
@@ -102,11 +102,11 @@ impl Lowering<'_> {
                 }
             }
         }
-        self.from_points(conv, winograd, grid, (products, from_len), output, fused);
+        self.transform_output(conv, winograd, grid, (products, from_len), output, fused);
     }
 
     /// B^T d B of every tile.
-    fn to_points(
+    fn transform_input(
         &mut self,
         conv: &Conv,
         winograd: &Winograd,
@@ -117,7 +117,7 @@ impl Lowering<'_> {
         let n = winograd.n();
         let lanes = self.vectors.lanes;
         let il = input.layout;
-        let mut draft = Draft::new("to_points");
+        let mut draft = Draft::new("transform_input");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
         let v_buffer = draft.buffer("points", transformed, len, Access::Write);
         let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
@@ -246,7 +246,7 @@ impl Lowering<'_> {
     }
 
     /// A^T m A of every tile, bias and epilogue.
-    fn from_points(
+    fn transform_output(
         &mut self,
         conv: &Conv,
         winograd: &Winograd,
@@ -264,7 +264,7 @@ impl Lowering<'_> {
             batch_norm: conv.batch_norm.clone(),
             len: out_blocks * BLOCK,
         });
-        let mut draft = Draft::new("from_points");
+        let mut draft = Draft::new("transform_output");
         let m_buffer = draft.buffer("products", products, len, Access::Read);
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
         let addends = declare_addends(&mut draft, fused);

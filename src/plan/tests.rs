@@ -1,4 +1,5 @@
 use super::{Item, PlanError, bind, plan};
+use crate::algorithm::Algorithm;
 use crate::graph::{
     Activation, Conv, Epilogue, Graph, Node, Op, Padding, Tensor, Value, ValueId, Window,
 };
@@ -9,6 +10,11 @@ use alexc_runtime::program::Base;
 use expect_test::expect;
 
 const CHANNELS: usize = 16;
+
+/// Every node by its definition.
+fn direct(graph: &Graph) -> Vec<Algorithm> {
+    vec![Algorithm::Direct; graph.nodes.len()]
+}
 
 fn conv(name: &str, epilogue: Vec<Epilogue>) -> Op {
     Op::Conv(Conv {
@@ -50,8 +56,9 @@ fn residual() -> (Graph, Vec<Layout>, Lowered) {
         input: ValueId(0),
         output: ValueId(3),
     };
-    let layouts = layout::assign(&graph);
-    let lowered = lower::lower(&graph, &layouts, Vectors::SSE);
+    let algorithms = direct(&graph);
+    let layouts = layout::assign(&graph, &algorithms);
+    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE);
     (graph, layouts, lowered)
 }
 
@@ -192,6 +199,6 @@ fn sizes_that_overflow_are_refused() {
     let (graph, mut layouts, lowered) = residual();
     layouts[1].n = usize::MAX / 8 / layouts[1].len();
     assert_eq!(plan(&graph, &lowered, &layouts), Err(PlanError::TooLarge));
-    let value = plan(&graph, &lowered, &layout::assign(&graph)).unwrap();
+    let value = plan(&graph, &lowered, &layout::assign(&graph, &direct(&graph))).unwrap();
     assert_eq!(value.slot(Item::Temporary(0)), None);
 }
