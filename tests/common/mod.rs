@@ -1,0 +1,5 @@
+//! What several test files share.
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses a part")]
+
+pub mod golden;
+pub mod nets;
