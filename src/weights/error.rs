@@ -6,14 +6,14 @@ use std::path::PathBuf;
 /// Why weights cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The SEED of `random:SEED` is no number.
+    /// `random:SEED` without a number for SEED.
     #[error(
-        "`random:{given}` is not `random:SEED`: SEED is a whole number from 0 to {}, as in random:1",
+        "`{argument}` is not `random:SEED`: SEED is a whole number from 0 to {}, as in random:1",
         u64::MAX
     )]
     Seed {
-        /// What stands after `random:`.
-        given: String,
+        /// What was given.
+        argument: String,
     },
 
     /// The file cannot be opened or read.

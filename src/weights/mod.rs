@@ -47,6 +47,9 @@ pub trait TensorSource: Sync {
 pub fn open(argument: &str) -> Result<Opened, WeightsError> {
     let source = match argument.strip_prefix("random:") {
         Some(seed) => Source::Random(Random::parse(seed)?),
+        None if argument == "random" && !Path::new(argument).exists() => {
+            return Err(WeightsError::Seed { argument: argument.to_owned() });
+        }
         None => Source::File(SafetensorsFile::open(Path::new(argument))?),
     };
     Ok(Opened(source))

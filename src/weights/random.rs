@@ -47,7 +47,9 @@ impl Random {
             None if seed.starts_with('+') => None,
             None => seed.parse().ok(),
         };
-        parsed.map(Random::new).ok_or_else(|| WeightsError::Seed { given: seed.to_owned() })
+        parsed
+            .map(Random::new)
+            .ok_or_else(|| WeightsError::Seed { argument: format!("random:{seed}") })
     }
 }
 

@@ -257,6 +257,8 @@ fn other_formats_are_recognised() {
     assert!(error.contains("none.safetensors: No such file"), "{error}");
     let error = open("random:x").unwrap_err().to_string();
     assert!(error.starts_with("`random:x` is not `random:SEED`"), "{error}");
+    let error = open("random").unwrap_err().to_string();
+    assert!(error.starts_with("`random` is not `random:SEED`"), "{error}");
 }
 
 /// A pickle begins with 0x80 and its version, and so may the length of a real header.
