@@ -1,11 +1,12 @@
 //! Reads `input` and `preprocess`.
 
+use super::Located;
 use super::table::{Table, count};
 use super::yaml::{Content, Node};
-use super::{Color, Located, Preprocess, Resize};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::graph::shape_error::MAX_ELEMENTS;
 use crate::shape::Shape;
+use alexc_runtime::preprocess::{Color, Preprocess, Resize};
 
 /// Longest side of a picture that is made.
 const MAX_SIDE: usize = 1 << 16;
@@ -94,7 +95,7 @@ pub(super) fn preprocess(
             }
         }
     }
-    let wants = if color == Color::Gray { 1 } else { 3 };
+    let wants = color.channels();
     let mut per_channel = |key: &str, default: f64, positive: bool| {
         let Some(node) = table.get(key) else { return vec![default; wants] };
         let field = table.field(key);
@@ -116,11 +117,11 @@ pub(super) fn preprocess(
     };
     let mean = per_channel("mean", 0.0, false);
     let std = per_channel("std", 1.0, true);
-    let preprocess = Preprocess { resize, crop, color, mean, std, span: node.span };
+    let preprocess = Preprocess { resize, crop, color, mean, std };
     if failed {
         return None;
     }
-    if let Some(error) = input.and_then(|input| mismatch(&table, &preprocess, input)) {
+    if let Some(error) = input.and_then(|input| mismatch(&table, node.span, &preprocess, input)) {
         diagnostics.push(error);
         return None;
     }
@@ -128,13 +129,18 @@ pub(super) fn preprocess(
 }
 
 /// Where the picture that `preprocess` makes would not be the input.
-fn mismatch(table: &Table<'_>, preprocess: &Preprocess, input: Shape) -> Option<Diagnostic> {
+fn mismatch(
+    table: &Table<'_>,
+    span: Span,
+    preprocess: &Preprocess,
+    input: Shape,
+) -> Option<Diagnostic> {
     let Shape::Map { c, h, w, .. } = input else {
         let error = Diagnostic::error("preprocess makes a map, but the input is a vector");
-        return Some(error.at(preprocess.span, "").help("remove `preprocess`"));
+        return Some(error.at(span, "").help("remove `preprocess`"));
     };
-    let place = |key: &str| table.get(key).map_or(preprocess.span, |node| node.span);
-    let channels = if preprocess.color == Color::Gray { 1 } else { 3 };
+    let place = |key: &str| table.get(key).map_or(span, |node| node.span);
+    let channels = preprocess.color.channels();
     if channels != c {
         let error = Diagnostic::error(format!(
             "preprocess makes {channels} channels, but the input has {c}"

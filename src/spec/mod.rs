@@ -20,6 +20,7 @@ pub use layer_type::LayerType;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Sources, Span};
 use crate::graph::{Activation, Lrn, Pool, Window};
 use crate::shape::Shape;
+use alexc_runtime::preprocess::Preprocess;
 use std::sync::Arc;
 use table::Table;
 use yaml::{Content, Node};
@@ -64,43 +65,6 @@ impl Spec {
         }
         identifier
     }
-}
-
-/// How a picture becomes the input.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preprocess {
-    /// First step.
-    pub resize: Option<Resize>,
-    /// Then the centre is cut out: `[h, w]`, always the input's size.
-    pub crop: Option<[usize; 2]>,
-    /// Which channels, in which order.
-    pub color: Color,
-    /// Subtracted from each channel of a picture whose values lie in 0..1.
-    pub mean: Vec<f64>,
-    /// Each channel is divided by it.
-    pub std: Vec<f64>,
-    /// Where it stands.
-    pub span: Span,
-}
-
-/// See [`Preprocess::resize`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resize {
-    /// The shorter side becomes this long, the ratio stays.
-    Shorter(usize),
-    /// The picture becomes `[h, w]`, the ratio may change.
-    Exact([usize; 2]),
-}
-
-/// See [`Preprocess::color`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Color {
-    /// Red, green, blue.
-    Rgb,
-    /// Blue, green, red (Caffe).
-    Bgr,
-    /// Luminance alone.
-    Gray,
 }
 
 /// A layer.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::graph::build::{BuildOptions, load};
+use alexc_runtime::preprocess::{Color, Resize};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 

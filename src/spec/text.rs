@@ -1,7 +1,8 @@
 //! Prints a spec as YAML in which every default is written out. It parses back to the same net.
 
-use super::{Color, Kind, Layer, Preprocess, Resize, Spec};
+use super::{Kind, Layer, Spec};
 use crate::graph::{Activation, AlphaScaling, Padding, PoolKind, Window};
+use alexc_runtime::preprocess::{Preprocess, Resize};
 use std::fmt;
 
 impl fmt::Display for Spec {
@@ -9,7 +10,7 @@ impl fmt::Display for Spec {
         writeln!(f, "name: {}", word(&self.name.value))?;
         writeln!(f, "input: {{shape: {}}}", list(&self.input.value.dims()))?;
         if let Some(preprocess) = &self.preprocess {
-            writeln!(f, "preprocess: {preprocess}")?;
+            writeln!(f, "preprocess: {}", Preprocessing(preprocess))?;
         }
         if let Some(labels) = &self.labels {
             writeln!(f, "labels: {}", word(&labels.value))?;
@@ -19,14 +20,11 @@ impl fmt::Display for Spec {
     }
 }
 
-impl fmt::Display for Preprocess {
+struct Preprocessing<'a>(&'a Preprocess);
+
+impl fmt::Display for Preprocessing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Preprocess { resize, crop, color, mean, std, span: _ } = self;
-        let color = match color {
-            Color::Rgb => "rgb",
-            Color::Bgr => "bgr",
-            Color::Gray => "gray",
-        };
+        let Preprocess { resize, crop, color, mean, std } = self.0;
         f.write_str("{")?;
         match resize {
             Some(Resize::Shorter(side)) => write!(f, "resize: {side}, ")?,
