@@ -9,8 +9,8 @@ use crate::diagnostic::io_reason;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
 use crate::npy;
-use crate::picture::{self, Color, Preprocess, Resize};
-use crate::spec::{self, Spec};
+use crate::picture;
+use crate::spec::Spec;
 use crate::weights::{self, Checked, Random};
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
@@ -158,29 +158,10 @@ pub(super) fn net(
 pub(super) fn input(path: &Path, spec: &Spec, graph: &Graph) -> Result<Vec<f32>, Failure> {
     let shape = graph.values[graph.input.index()].shape;
     if picture::is_picture(path) {
-        let preprocess = spec.preprocess.as_ref().map(preprocess);
-        let image = picture::load(path, preprocess.as_ref(), &shape)?;
+        let image = picture::load(path, spec.preprocess.as_ref(), &shape)?;
         return Ok(image.repeat(shape.n()));
     }
     Ok(npy::read_input(path, &shape)?)
-}
-
-/// The spec's `preprocess` in the runtime's terms.
-fn preprocess(spec: &spec::Preprocess) -> Preprocess {
-    Preprocess {
-        resize: spec.resize.map(|resize| match resize {
-            spec::Resize::Shorter(side) => Resize::Shorter(side),
-            spec::Resize::Exact(size) => Resize::Exact(size),
-        }),
-        crop: spec.crop,
-        color: match spec.color {
-            spec::Color::Rgb => Color::Rgb,
-            spec::Color::Bgr => Color::Bgr,
-            spec::Color::Gray => Color::Gray,
-        },
-        mean: spec.mean.clone(),
-        std: spec.std.clone(),
-    }
 }
 
 /// Numbers in -1..1 for trial runs: the generator of random weights, for a tensor named `input`.
