@@ -314,7 +314,7 @@ impl<'a> Builder<'a> {
 
     /// Two layers may share tensors, if they agree on the shape.
     fn tensors_of(&mut self, layer: &'a Layer, op: &Op) {
-        for tensor in tensors(op) {
+        for tensor in op.tensors() {
             match self.tensors.get(&tensor.name) {
                 None => {
                     self.tensors.insert(tensor.name.clone(), (tensor.shape.clone(), layer));
@@ -407,17 +407,6 @@ fn operator(layer: &Layer, inputs: &[Shape]) -> Result<Option<Op>, ShapeError> {
         Kind::Concat => Op::Concat,
         Kind::Invalid => return Ok(None),
     }))
-}
-
-fn tensors(op: &Op) -> Vec<&Tensor> {
-    match op {
-        Op::Conv(conv) => std::iter::once(&conv.weight).chain(&conv.bias).collect(),
-        Op::Linear(linear) => std::iter::once(&linear.weight).chain(&linear.bias).collect(),
-        Op::BatchNorm(BatchNorm { eps: _, weight, bias, running_mean, running_var }) => {
-            vec![weight, bias, running_mean, running_var]
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// A shape error as a diagnostic without its place.

@@ -26,8 +26,12 @@ fn check(text: &str, sets: &[&str], drawing: Expect) {
 
 /// Elements of all tensors that training changes.
 fn parameters(graph: &Graph) -> usize {
-    let all = graph.nodes.iter().flat_map(|node| tensors(&node.op));
-    all.filter(|tensor| !tensor.name.contains(".running_")).map(Tensor::len).sum()
+    graph
+        .tensors()
+        .into_iter()
+        .filter(|tensor| !tensor.name.contains(".running_"))
+        .map(Tensor::len)
+        .sum()
 }
 
 #[test]
