@@ -15,6 +15,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Verify every size of a spec and print its layers: parameters, FLOPs, memory
+    Check(CheckArgs),
     /// Run a net on an input
     Run(RunArgs),
     /// Print what a stage of the compiler made
@@ -25,14 +27,27 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
+impl Command {
+    /// The flags that every command takes.
+    pub fn common(&self) -> &Common {
+        match self {
+            Command::Check(args) => &args.common,
+            Command::Run(args) => &args.common,
+            Command::Dump(args) => &args.common,
+            Command::Compare(args) => &args.common,
+            Command::Bench(args) => &args.common,
+        }
+    }
+}
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Replaces the spec's batch size
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub batch: Option<usize>,
     /// Changes a key of a layer, as in --set fc3.out_features=10; may be given several times
-    #[arg(long = "set", value_name = "LAYER.KEY=VALUE")]
+    #[arg(long = "set", value_name = "LAYER.KEY=VALUE", value_parser = change)]
     pub sets: Vec<String>,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long)]
@@ -89,6 +104,38 @@ pub enum EmitterArg {
     Cranelift,
     /// AVX2 or AVX-512.
     X86,
+}
+
+/// A number of at least 1.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number of at least 1 is wanted".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Only the form is checked here; what it says is checked with the spec.
+fn change(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("a change is LAYER.KEY=VALUE, such as conv1.stride=2".to_owned()),
+    }
+}
+
+/// `alexc check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`DeviceArgs`]; sizes do not depend on them.
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 /// `alexc run`.
@@ -223,4 +270,25 @@ pub struct BenchArgs {
     /// See [`DeviceArgs`].
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_and_changes() {
+        assert_eq!(positive("3"), Ok(3));
+        for wrong in ["0", "-1", "1.5", "x", "", "99999999999999999999999"] {
+            assert!(positive(wrong).is_err(), "{wrong}");
+        }
+        assert!(change("conv1.stride=2").is_ok());
+        assert!(change("conv1.stride").is_err() && change("=2").is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! `alexc dump`: what a stage made, as text.
 
 use super::args::{DumpArgs, Stage};
-use super::failure::{Failure, print_json, write};
+use super::failure::{Failure, write};
 use super::load;
 use crate::compile::{Compiled, compile};
 use crate::diagnostic::{did_you_mean, listed};
@@ -31,14 +31,23 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
         }
     };
     let text = match (&args.layer, args.stage) {
-        (Some(layer), Stage::Spec | Stage::Graph) => lines_of(&text, layer),
+        (Some(layer), Stage::Spec) => lines_of(&text, layer),
+        (Some(layer), Stage::Graph) => paragraphs_of(&text, layer),
         _ => text,
     };
     if args.common.json {
         let stage = format!("{:?}", args.stage).to_lowercase();
-        return print_json(&json!({"model": graph.name, "stage": stage, "text": text}));
+        let document = json!({"model": graph.name, "stage": stage, "text": text});
+        return write(args.output.as_deref(), &format!("{document:#}\n"));
     }
     write(args.output.as_deref(), &text)
+}
+
+/// The operator that computes a layer: paragraphs of a graph begin with their operator's name.
+fn paragraphs_of(text: &str, layer: &str) -> String {
+    let head = [format!("{layer}: "), format!("{layer:?}: ")];
+    let found = text.split("\n\n").filter(|part| head.iter().any(|head| part.starts_with(head)));
+    found.map(|part| format!("{}\n", part.trim_end())).collect()
 }
 
 /// The lines that speak of a layer.

@@ -1,6 +1,6 @@
 //! What a command ends with when it does not succeed.
 
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use std::io::Write;
 
 /// Why a command failed, with its exit code.
@@ -31,17 +31,27 @@ impl Failure {
         }
     }
 
-    /// Prints the message on stderr.
-    pub(super) fn print(&self, styled: bool) {
-        let text = match self {
-            Failure::Spec(diagnostics) if styled => diagnostics.styled(),
-            Failure::Spec(diagnostics) => diagnostics.to_string(),
+    /// Tells it on stderr, in colour where that is a terminal; with `json` also as a JSON document
+    /// on stdout.
+    pub(super) fn print(&self, json: bool) {
+        let diagnostics = match self {
+            Failure::Spec(diagnostics) => diagnostics.clone(),
             Failure::Input(message) | Failure::Usage(message) | Failure::Device(message) => {
-                format!("error: {message}\n")
+                Diagnostic::error(message).into()
             }
             Failure::Difference | Failure::BrokenPipe => return,
         };
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        // Where nobody reads, the exit code tells the failure.
+        let _ = anstream::stderr().lock().write_all(diagnostics.styled().as_bytes());
+        if json {
+            let _ = print_json(&diagnostics.to_json());
+        }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Failure::Spec(diagnostic.into())
     }
 }
 

@@ -5,12 +5,11 @@ use super::failure::Failure;
 use super::progress;
 use crate::algorithm::{Algorithm, Math, Override};
 use crate::compile::{self, Compiled, Emitter, Options};
-use crate::diagnostic::io_reason;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
 use crate::npy;
 use crate::picture;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 use crate::weights::{self, Checked, Random};
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
@@ -23,20 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Reads a spec and builds its graph.
 pub(super) fn graph(path: &Path, common: &Common) -> Result<(Spec, Graph), Failure> {
-    let name = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|e| Failure::Input(format!("{name}: {}", io_reason(&e))))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::Input(format!(
-            "{name}: byte {at} is not UTF-8: this is no YAML spec; alexc compiles .yaml files"
-        ))
-    })?;
-    if common.batch == Some(0) {
-        return Err(Failure::Usage("--batch 0: a batch has at least one image".to_owned()));
-    }
+    let text = spec::read(path)?;
     let sets = common.sets.iter().filter(|set| !is_algorithm(set)).cloned().collect();
-    Ok(build::load(&name, &text, &BuildOptions { batch: common.batch, sets })?)
+    let options = BuildOptions { batch: common.batch, sets };
+    Ok(build::load(&path.display().to_string(), &text, &options)?)
 }
 
 /// `LAYER.algorithm=...` speaks to the compiler, not to the spec.
@@ -171,10 +160,11 @@ pub(super) fn random_input(graph: &Graph) -> Vec<f32> {
 }
 
 /// Class names of the spec, where it has any.
-pub(super) fn labels(spec: &Spec, path: &Path) -> Result<Option<Vec<String>>, Failure> {
-    let Some(file) = &spec.labels else { return Ok(None) };
-    let file = path.parent().unwrap_or(Path::new("")).join(&file.value);
-    let text = std::fs::read_to_string(&file)
-        .map_err(|e| Failure::Input(format!("{}: {}", file.display(), io_reason(&e))))?;
-    Ok(Some(text.lines().map(|line| line.trim().to_owned()).collect()))
+pub(super) fn labels(
+    spec: &Spec,
+    path: &Path,
+    graph: &Graph,
+) -> Result<Option<Vec<String>>, Failure> {
+    let classes = graph.values[graph.output.index()].shape.per_image();
+    Ok(spec::read_labels(spec, path, classes)?)
 }

@@ -3,6 +3,7 @@
 
 pub mod args;
 mod bench;
+mod check;
 mod compare;
 mod dump;
 mod failure;
@@ -13,7 +14,6 @@ mod run;
 use args::{Cli, Command};
 use clap::Parser;
 use failure::Failure;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Runs the command with the process's arguments. Exit codes: 0 done, 1 the input is wrong, 2 wrong
@@ -31,8 +31,7 @@ pub fn main() -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let styled = std::io::stderr().is_terminal();
-            failure.print(styled);
+            failure.print(cli.command.common().json);
             ExitCode::from(failure.code())
         }
     }
@@ -40,6 +39,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
+        Command::Check(args) => check::run(args),
         Command::Run(args) => run::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Compare(args) => compare::run(args),

@@ -12,7 +12,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     if args.logits {
         load::without_softmax(&mut graph);
     }
-    let labels = load::labels(&spec, &args.spec)?;
+    let labels = load::labels(&spec, &args.spec, &graph)?;
     let input = load::input(&args.input, &spec, &graph)?;
     let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
     let dims = net.compiled.program.output_dims.clone();

@@ -16,7 +16,7 @@ pub fn output_shape(op: &Op, inputs: &[Shape]) -> Result<Shape, ShapeError> {
     for shape in inputs {
         checked("the input", &shape.dims())?;
     }
-    let name = op_name(op);
+    let name = op.name();
     let one = || match inputs {
         [input] => Ok(*input),
         _ => Err(input_count(name, "one input", inputs)),
@@ -153,7 +153,7 @@ fn linear_output(linear: &Linear, input: Shape) -> Result<Shape, ShapeError> {
 }
 
 fn pool_output(pool: &Pool, input: Shape) -> Result<Shape, ShapeError> {
-    let [rows, columns] = pool.steps(map_size("pooling", input)?)?;
+    let [rows, columns] = pool.steps(map_size(pool.kind.name(), input)?)?;
     check_padded(&pool.window, input)?;
     Ok(Shape::map(input.n(), input.c(), rows.output, columns.output))
 }
@@ -269,23 +269,6 @@ fn batch_norm_tensors(batch_norm: &BatchNorm, channels: usize) -> Result<(), Sha
     [weight, bias, running_mean, running_var]
         .into_iter()
         .try_for_each(|tensor| check_tensor("batch_norm", tensor, &[channels]))
-}
-
-/// The operator as messages name it.
-fn op_name(op: &Op) -> &'static str {
-    match op {
-        Op::Conv(_) => "conv",
-        Op::Linear(_) => "linear",
-        Op::Pool(_) => "pooling",
-        Op::Lrn(_) => "lrn",
-        Op::Activation(_) => "an activation",
-        Op::Dropout { .. } => "dropout",
-        Op::Flatten => "flatten",
-        Op::Softmax => "softmax",
-        Op::BatchNorm(_) => "batch_norm",
-        Op::Add => "add",
-        Op::Concat => "concat",
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! This room holds no file access and no code generation.
 
 pub mod build;
+pub mod cost;
 pub mod infer;
 pub mod shape_error;
 pub mod text;
@@ -188,7 +189,45 @@ impl BatchNorm {
     }
 }
 
+impl Activation {
+    /// As specs and dumps write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Relu => "relu",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Tanh => "tanh",
+        }
+    }
+}
+
+impl PoolKind {
+    /// As specs and dumps write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PoolKind::Max => "max_pool",
+            PoolKind::Avg => "avg_pool",
+        }
+    }
+}
+
 impl Op {
+    /// As specs and dumps write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Conv(_) => "conv",
+            Op::Linear(_) => "linear",
+            Op::Pool(pool) => pool.kind.name(),
+            Op::Lrn(_) => "lrn",
+            Op::Activation(activation) => activation.name(),
+            Op::Dropout { .. } => "dropout",
+            Op::Flatten => "flatten",
+            Op::Softmax => "softmax",
+            Op::BatchNorm(_) => "batch_norm",
+            Op::Add => "add",
+            Op::Concat => "concat",
+        }
+    }
+
     /// The weight tensors that it reads.
     pub fn tensors(&self) -> Vec<&Tensor> {
         match self {

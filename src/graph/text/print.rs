@@ -2,8 +2,8 @@
 
 use super::lexer::is_bare;
 use crate::graph::{
-    Activation, AlphaScaling, BatchNorm, Conv, Epilogue, Graph, Linear, Lrn, Node, Op, Padding,
-    Pool, PoolKind, Tensor, ValueId, Window,
+    AlphaScaling, BatchNorm, Conv, Epilogue, Graph, Linear, Lrn, Node, Op, Padding, Pool, Tensor,
+    ValueId, Window,
 };
 use crate::shape::Shape;
 use std::fmt::{self, Write};
@@ -35,7 +35,7 @@ impl Graph {
         if output != node.name {
             write!(f, " -> {}", Name(output))?;
         }
-        write!(f, ": {shape} = {}(", op_name(&node.op))?;
+        write!(f, ": {shape} = {}(", node.op.name())?;
         for (index, &input) in node.inputs.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{}", Name(self.value(input).0))?;
@@ -78,12 +78,12 @@ impl Graph {
         for step in node.op.epilogue() {
             match step {
                 Epilogue::Activation(activation) => {
-                    writeln!(f, "  then {}", activation_name(*activation))?;
+                    writeln!(f, "  then {}", activation.name())?;
                 }
                 Epilogue::Add => writeln!(f, "  then add")?,
                 Epilogue::Lrn(lrn) => writeln!(f, "  then lrn({})", Attributes::lrn(lrn))?,
                 Epilogue::Pool(pool) => {
-                    writeln!(f, "  then {}({})", pool_name(pool.kind), Attributes::pool(pool))?;
+                    writeln!(f, "  then {}({})", pool.kind.name(), Attributes::pool(pool))?;
                 }
             }
         }
@@ -93,37 +93,6 @@ impl Graph {
             writeln!(f, "  from [{}]", sources.join(", "))?;
         }
         Ok(())
-    }
-}
-
-fn op_name(op: &Op) -> &'static str {
-    match op {
-        Op::Conv(_) => "conv",
-        Op::Linear(_) => "linear",
-        Op::Pool(pool) => pool_name(pool.kind),
-        Op::Lrn(_) => "lrn",
-        Op::Activation(activation) => activation_name(*activation),
-        Op::Dropout { .. } => "dropout",
-        Op::Flatten => "flatten",
-        Op::Softmax => "softmax",
-        Op::BatchNorm(_) => "batch_norm",
-        Op::Add => "add",
-        Op::Concat => "concat",
-    }
-}
-
-fn pool_name(kind: PoolKind) -> &'static str {
-    match kind {
-        PoolKind::Max => "max_pool",
-        PoolKind::Avg => "avg_pool",
-    }
-}
-
-fn activation_name(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Relu => "relu",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Tanh => "tanh",
     }
 }
 
