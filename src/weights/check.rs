@@ -87,7 +87,8 @@ fn compare(
         let hint = if prefix.as_ref().is_some_and(|p| p.explains(tensor, &unused)) {
             None
         } else {
-            hint_missing(tensor, &unused, missing.len()).or_else(|| hint_no_bias(tensor, tensors))
+            hint_missing(tensor, &unused, missing.len())
+                .or_else(|| hint_no_bias(tensor, tensors, found))
         };
         problems.push(Problem::Missing { tensor: (*tensor).clone(), hint });
     }
@@ -203,7 +204,8 @@ fn hint_missing(tensor: &Tensor, unused: &[Tensor], missing: usize) -> Option<St
         .collect();
     let similarity = |u: &Tensor| strsim::normalized_damerau_levenshtein(&u.name, &tensor.name);
     let meant = match fitting[..] {
-        [only] => only,
+        // Many layers have as many biases as another; kernels are distinctive.
+        [only] if tensor.shape.len() >= 2 => only,
         _ if tensor.name.len() >= 200 => return None,
         _ => fitting
             .into_iter()
@@ -219,10 +221,15 @@ fn hint_missing(tensor: &Tensor, unused: &[Tensor], missing: usize) -> Option<St
 }
 
 /// A bias that the file lacks although it has the weight.
-fn hint_no_bias(tensor: &Tensor, tensors: &[&Tensor]) -> Option<String> {
-    let layer = tensor.name.strip_suffix(".bias")?;
-    let has_matrix =
-        tensors.iter().any(|t| t.name.strip_suffix(".weight") == Some(layer) && t.shape.len() >= 2);
+fn hint_no_bias(
+    tensor: &Tensor,
+    tensors: &[&Tensor],
+    found: &BTreeMap<String, TensorInfo>,
+) -> Option<String> {
+    let weight = format!("{}.weight", tensor.name.strip_suffix(".bias")?);
+    // A batch norm has a weight of rank 1 and cannot go without its bias.
+    let has_matrix = found.contains_key(&weight)
+        && tensors.iter().any(|t| t.name == weight && t.shape.len() >= 2);
     has_matrix.then(|| "a layer trained without a bias has `bias: false`".to_owned())
 }
 

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Bytes in front of the header: its length, little endian.
 const LENGTH_BYTES: usize = 8;
 
+/// What the format allows for a header.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
 /// An opened file whose header has been read and found in order.
 pub(crate) struct SafetensorsFile {
     path: PathBuf,
@@ -123,7 +126,9 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata), WeightsEr
         return Err(damaged(format!("it has {} bytes, less than any header", bytes.len())));
     };
     let header_bytes = u64::from_le_bytes(*length);
-    if rest.first().is_some_and(|&b| b != b'{') {
+    // Where the file ends after the length, that it is no sensible one says the same.
+    let is_header = rest.first().map_or(header_bytes <= MAX_HEADER_BYTES, |&b| b == b'{');
+    if !is_header {
         return Err(WeightsError::Foreign {
             path: path.to_owned(),
             what: "in a format that is not known here",

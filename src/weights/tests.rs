@@ -195,6 +195,7 @@ fn names_with_a_prefix() {
 fn names_of_another_convention() {
     let wanted = [
         tensor("conv1.weight", &[4, 3, 2, 2]),
+        tensor("conv1.bias", &[4]),
         tensor("fc6.weight", &[5, 4]),
         tensor("fc7.weight", &[5, 4]),
     ];
@@ -202,8 +203,10 @@ fn names_of_another_convention() {
         f32s("features.0.weight", &[4, 3, 2, 2]),
         f32s("fc_6.weight", &[5, 4]),
         f32s("fc_7.weight", &[5, 4]),
+        f32s("other.bias", &[4]),
     ];
     let text = refusal(&entries, &wanted);
+    assert!(text.contains("missing: conv1.bias [4]\n"), "{text}");
     for (name, meant) in [("conv1", "features.0"), ("fc6", "fc_6"), ("fc7", "fc_7")] {
         let hint = format!(
             "(did you mean `{meant}.weight`, which has this shape? Then give the layer \
@@ -246,6 +249,7 @@ fn other_formats_are_recognised() {
         ("w.safetensors", b"\n<!DOCTYPE html><html>", "is a web page"),
         ("w.onnx", b"\x08\x07\x12\x07pytorch\x1a", "is an ONNX model"),
         ("w.safetensors", b"", "w.safetensors is empty"),
+        ("README.md", b"# alexc\n", "a format that is not known"),
         ("w.bin", b"\x10\x00\x00\x00\x00\x00\x00\x00some text", "a format that is not known"),
     ] {
         let error = folder.check(name, bytes, &[]).unwrap_err();
