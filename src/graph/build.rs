@@ -364,11 +364,13 @@ fn operator(layer: &Layer, inputs: &[Shape]) -> Result<Option<Op>, ShapeError> {
     Ok(Some(match &layer.kind {
         Kind::Conv { out_channels, window, groups, bias } => {
             let groups = *groups;
-            // A vector has no channels to be divided; `infer` says so.
             let weight = match first {
-                Shape::Map { c, .. } => {
+                Shape::Map { c, h, w, .. } => {
+                    // A kernel that does not fit says more than the size of its weights.
+                    window.steps([h, w], false)?;
                     infer::conv_weight(*out_channels, c, groups, window.kernel)?
                 }
+                // A vector has no channels to be divided; `infer` says so.
                 Shape::Vector { .. } => Vec::new(),
             };
             Op::Conv(Conv {

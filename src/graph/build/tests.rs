@@ -130,14 +130,14 @@ fn every_error_of_a_file_is_told() {
             name: h, type: relu"),
         &[],
         expect![[r#"
-            error: layer `a`: 2 groups do not divide 3 input channels
-             --> net.yaml:4:68
+            error: layer `a`: the kernel covers 9 rows, but the padded input has 8
+             --> net.yaml:4:57
               |
             4 |   - {name: a, type: conv, out_channels: 5, kernel_size: 9, groups: 2}
-              |                                                                    ^
+              |                                                         ^
               = note: what comes in is [3, 8, 8] (the net's input)
-              = note: 3 = 2*1 + 1
-              = help: make groups a divisor of 3 (such as 1)
+              = note: rows: 1*(9-1) + 1 = 9 > 0 + 8 + 0 = 8
+              = help: use a kernel_size of at most 8 here, or pad by 1 row more
 
             error: layer `c`: 2 groups do not divide 5 input channels
              --> net.yaml:6:68
