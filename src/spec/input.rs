@@ -143,7 +143,8 @@ fn mismatch(
     let channels = preprocess.color.channels();
     if channels != c {
         let error = Diagnostic::error(format!(
-            "preprocess makes {channels} channels, but the input has {c}"
+            "preprocess makes {channels} channel{}, but the input has {c}",
+            if channels == 1 { "" } else { "s" }
         ));
         let help = match c {
             1 => "write color: gray",
@@ -170,16 +171,6 @@ fn mismatch(
             "preprocess: `{key}` makes {rows}x{columns} pictures, but the input is {h}x{w}"
         ));
         return Some(error.at(place(key), "").help(format!("write {key}: [{h}, {w}]")));
-    }
-    let short = match preprocess.resize {
-        Some(Resize::Shorter(side)) => side < h.max(w) && (side < h || side < w),
-        Some(Resize::Exact([rows, columns])) => rows < h || columns < w,
-        None => false,
-    };
-    if short {
-        let error = Diagnostic::error("preprocess: `crop` cuts more than `resize` leaves");
-        let help = format!("resize to at least {}", h.max(w));
-        return Some(error.at(place("resize"), "").help(help));
     }
     None
 }
