@@ -181,8 +181,15 @@ impl Lowering<'_> {
         let m_buffer =
             draft.buffer("products", buffers[2], points * out_blocks * plane, Access::ReadWrite);
         let b = &mut draft.b;
-        let point = b.parallel("point", points);
-        let (ob, first) = place(b);
+        // Small inputs stay in the second-level cache while the weights stream past once, in
+        // their order; large ones are kept point by point.
+        let inputs_stay = 4 * points * in_blocks * plane <= INPUT_BYTES;
+        let (point, (ob, first)) = if inputs_stay {
+            let place = place(b);
+            (b.parallel("point", points), place)
+        } else {
+            (b.parallel("point", points), place(b))
+        };
         let from = &point * (in_blocks * plane) + first * plane;
         let weights = (&ob * points + &point) * panel;
         let to = &point * (out_blocks * plane) + &ob * plane;
@@ -347,6 +354,9 @@ impl Cell<'_> {
         });
     }
 }
+
+/// Transformed inputs of up to this many bytes are read again for every block of outputs.
+const INPUT_BYTES: usize = 768 * 1024;
 
 /// What `multiply_points` multiplies.
 struct Product {
