@@ -203,6 +203,7 @@ impl Lowering<'_> {
                             input: &input,
                             pixels: &offsets,
                             weights: &sources,
+                            ahead: None,
                             loops: &loops,
                         };
                         tile::multiply(b, &tile, &accumulators);

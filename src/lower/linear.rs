@@ -118,6 +118,7 @@ impl Lowering<'_> {
                             input: &source,
                             pixels: &offsets,
                             weights: &sources,
+                            ahead: None,
                             loops: &loops,
                         };
                         tile::multiply(b, &tile, &accumulators);

@@ -31,6 +31,8 @@ pub(super) struct Tile<'a> {
     pub(super) pixels: &'a [usize],
     /// First row of each vector of weights.
     pub(super) weights: &'a [Source],
+    /// Distance of the weights that the next iteration reads, where they shall be prefetched.
+    pub(super) ahead: Option<usize>,
     /// Outermost first; the last one steps through rows of the panel.
     pub(super) loops: &'a [Reduction],
 }
@@ -98,6 +100,12 @@ fn step(
         .iter()
         .map(|source| b.load(lanes, source.buffer, &source.at + weight))
         .collect();
+    if let Some(ahead) = tile.ahead {
+        // One hint a cache line of the row.
+        for source in tile.weights.iter().step_by(LINE.div_ceil(usize::from(lanes))) {
+            b.prefetch(source.buffer, &source.at + weight + ahead);
+        }
+    }
     for (p, &pixel) in tile.pixels.iter().enumerate() {
         let x = b.splat(lanes, tile.input.buffer, &tile.input.at + input + pixel);
         for (v, &w) in weights.iter().enumerate() {
@@ -106,6 +114,9 @@ fn step(
         }
     }
 }
+
+/// f32 of a cache line.
+const LINE: usize = 16;
 
 /// `count` pixels in tiles of at most `most`, as equal as can be: (tiles, pixels of each), at
 /// most two kinds.

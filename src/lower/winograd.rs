@@ -190,6 +190,9 @@ impl Lowering<'_> {
         } else {
             (b.parallel("point", points), place(b))
         };
+        // A stream that is read in order needs no hints (they made it slower); one that jumps from
+        // panel to panel does.
+        let ahead = (!inputs_stay).then_some(points * panel);
         let from = &point * (in_blocks * plane) + first * plane;
         let weights = (&ob * points + &point) * panel;
         let to = &point * (out_blocks * plane) + &ob * plane;
@@ -211,7 +214,9 @@ impl Lowering<'_> {
             b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
                 let lane = &part * (shape.vectors * width);
                 let mut done = 0;
-                for (count, pixels) in split(tiles, shape.pixels) {
+                let kinds = split(tiles, shape.pixels);
+                let last = kinds.len() - 1;
+                for (kind, (count, pixels)) in kinds.into_iter().enumerate() {
                     b.repeat("tile", count, |b, t| {
                         let first_tile = &t * pixels + done;
                         let input = Source { buffer: v_buffer, at: &from + &first_tile * BLOCK };
@@ -236,6 +241,7 @@ impl Lowering<'_> {
                             input: &input,
                             pixels: &offsets,
                             weights: &sources,
+                            ahead: ahead.filter(|_| kind == last),
                             loops: &loops,
                         };
                         tile::multiply(b, &tile, &accumulators);
