@@ -1,7 +1,7 @@
 //! Which algorithm computes each node. Chosen before layouts, because an algorithm decides how
 //! much halo its input needs.
 
-use crate::graph::{Conv, Graph, Node, Op, Padding};
+use crate::graph::{Conv, Graph, Node, Op, Padding, Window};
 use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::Winograd;
@@ -27,6 +27,12 @@ pub enum Algorithm {
         /// Outputs of a tile on each axis.
         m: usize,
     },
+    /// A strided convolution of the net's input: phases of the stride become channels, and what
+    /// is left, a convolution with stride 1, goes by Winograd's method.
+    SpaceToDepth {
+        /// Outputs of a tile on each axis.
+        m: usize,
+    },
 }
 
 impl fmt::Display for Algorithm {
@@ -34,13 +40,17 @@ impl fmt::Display for Algorithm {
         match self {
             Algorithm::Direct => f.write_str("direct"),
             Algorithm::Winograd { m } => write!(f, "winograd{m}"),
+            Algorithm::SpaceToDepth { m } => write!(f, "space_to_depth{m}"),
         }
     }
 }
 
 /// A name that [`parse`] does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no algorithm; there are direct and winograd2 to winograd6")]
+#[error(
+    "`{0}` is no algorithm; there are direct, winograd2 to winograd6 and, for a strided \
+     convolution of the net's input, space_to_depth2 to space_to_depth6"
+)]
 pub struct UnknownAlgorithm(pub String);
 
 impl std::str::FromStr for Algorithm {
@@ -51,9 +61,13 @@ impl std::str::FromStr for Algorithm {
         if text == "direct" {
             return Ok(Algorithm::Direct);
         }
-        let m = text.strip_prefix("winograd").ok_or_else(unknown)?;
-        let m = m.parse().ok().filter(|m| (2..=6).contains(m)).ok_or_else(unknown)?;
-        Ok(Algorithm::Winograd { m })
+        let size =
+            |digits: &str| digits.parse().ok().filter(|m| (2..=6).contains(m)).ok_or_else(unknown);
+        if let Some(digits) = text.strip_prefix("winograd") {
+            return Ok(Algorithm::Winograd { m: size(digits)? });
+        }
+        let digits = text.strip_prefix("space_to_depth").ok_or_else(unknown)?;
+        Ok(Algorithm::SpaceToDepth { m: size(digits)? })
     }
 }
 
@@ -75,10 +89,12 @@ pub enum AlgorithmError {
         /// As given.
         layer: String,
     },
-    /// Winograd needs square kernels of 2 to 7 taps, stride 1, dilation 1.
+    /// Winograd needs square kernels, stride 1, dilation 1.
     #[error(
-        "algorithm: {layer} cannot use {algorithm}: it has a {kernel} kernel with stride {stride}, \
-         and Winograd needs a square one with stride 1, dilation 1 and m + kernel - 1 <= 8"
+        "algorithm: {layer} cannot use {algorithm}: it has a {kernel} kernel with stride {stride}. \
+         winogradM needs a square kernel with stride 1, dilation 1 and M + kernel - 1 <= 8; \
+         space_to_depthM needs the net's input, read by this layer alone, a square kernel and \
+         stride S > 1, one group, dilation 1 and M + ceil(kernel / S) - 1 <= 8"
     )]
     Unsuited {
         /// The layer.
@@ -117,9 +133,14 @@ fn choose_node(
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
     if let Some(o) = overrides.iter().find(|o| node.sources.contains(&o.layer)) {
-        if let Algorithm::Winograd { m } = o.algorithm
-            && winograd(conv, m).is_none()
-        {
+        let suits = match o.algorithm {
+            Algorithm::Direct => true,
+            Algorithm::Winograd { m } => winograd(conv, m).is_some(),
+            Algorithm::SpaceToDepth { m } => {
+                reads_input_alone(graph, node) && SpaceToDepth::new(conv, input, m).is_some()
+            }
+        };
+        if !suits {
             let [kh, kw] = conv.window.kernel;
             let [sh, sw] = conv.window.stride;
             return Err(AlgorithmError::Unsuited {
@@ -133,7 +154,7 @@ fn choose_node(
     }
     Ok(match math {
         Math::Strict => Algorithm::Direct,
-        Math::Fast => cheapest(conv, input),
+        Math::Fast => cheapest(conv, input, reads_input_alone(graph, node)),
     })
 }
 
@@ -144,13 +165,62 @@ pub fn winograd(conv: &Conv, m: usize) -> Option<Winograd> {
     if plain && m >= 2 { Winograd::new(m, kh) } else { None }
 }
 
+/// The node is the only reader of the net's input, so it may choose how that lies.
+fn reads_input_alone(graph: &Graph, node: &Node) -> bool {
+    let readers = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == graph.input);
+    node.inputs[0] == graph.input && readers.count() == 1 && graph.output != graph.input
+}
+
+/// A strided convolution after its phases became channels: channel `(py * s + px) * c + i` of
+/// the new map holds the padded map's pixels `(s y + py, s x + px)` of channel `i`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpaceToDepth {
+    /// The stride.
+    pub s: usize,
+    /// The transforms of what is left.
+    pub winograd: Winograd,
+    /// Channels of the new map.
+    pub channels: usize,
+    /// Rows and columns of the new map, as many as whole tiles read.
+    pub size: [usize; 2],
+    /// What is left: kernel ceil(k / s), stride 1, no padding. Its weight stays the spec's.
+    pub conv: Conv,
+}
+
+impl SpaceToDepth {
+    /// For tiles of `m` by `m`, where it applies.
+    pub fn new(conv: &Conv, input: Shape, m: usize) -> Option<SpaceToDepth> {
+        let [k, kw] = conv.window.kernel;
+        let [s, sw] = conv.window.stride;
+        let plain = k == kw && s == sw && s > 1 && conv.window.dilation == [1, 1];
+        if !plain || conv.groups != 1 || m < 2 {
+            return None;
+        }
+        let winograd = Winograd::new(m, k.div_ceil(s))?;
+        let outputs = conv.window.output_size([input.h(), input.w()]);
+        let window = Window {
+            kernel: [winograd.r; 2],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::default(),
+        };
+        Some(SpaceToDepth {
+            s,
+            channels: input.c() * s * s,
+            size: outputs.map(|output| output.div_ceil(m) * m + winograd.r - 1),
+            conv: Conv { window, ..conv.clone() },
+            winograd,
+        })
+    }
+}
+
 /// Relative cost of reading a byte of weights from memory and of a multiply-add of the
 /// transforms, both in multiply-adds of a product: measured on two cores that share memory.
 const BYTE_COST: f64 = 0.55;
 const TRANSFORM_COST: f64 = 2.0;
 
 /// The algorithm with the least estimated time. Blocks of channels are counted whole.
-fn cheapest(conv: &Conv, input: Shape) -> Algorithm {
+fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let inputs = whole(input.c() / conv.groups);
     let outputs = whole(conv.out_channels);
@@ -160,18 +230,26 @@ fn cheapest(conv: &Conv, input: Shape) -> Algorithm {
     let weights = inputs * outputs;
     let direct = weights * taps * (h * w) as f64 * images + weights * taps * 4.0 * BYTE_COST;
     let mut best = (direct, Algorithm::Direct);
+    if alone {
+        for m in 2..=6 {
+            let Some(folded) = SpaceToDepth::new(conv, input, m) else { continue };
+            let cost =
+                tiles_cost(&folded.winograd, [h, w], images, whole(folded.channels), outputs);
+            if cost < best.0 {
+                best = (cost, Algorithm::SpaceToDepth { m });
+            }
+        }
+    }
     // Below one block of channels the transforms outweigh what they save.
     if input.c() / conv.groups < BLOCK || conv.out_channels / conv.groups < BLOCK {
         return best.1;
     }
     for m in 2..=6 {
         let Some(winograd) = winograd(conv, m) else { continue };
-        let n = winograd.n() as f64;
-        let tiles = (h.div_ceil(m) * w.div_ceil(m)) as f64 * images;
-        let products = n * n * weights * (tiles + 4.0 * BYTE_COST);
-        let transforms = tiles * n * n * (inputs * n + outputs * m as f64) * TRANSFORM_COST / 16.0
-            * conv.groups as f64;
-        let cost = products + transforms;
+        let cost = tiles_cost(&winograd, [h, w], images, inputs, outputs);
+        let more_groups =
+            (conv.groups - 1) as f64 * transforms_cost(&winograd, [h, w], images, inputs, 0.0);
+        let cost = cost + more_groups;
         if cost < best.0 {
             best = (cost, Algorithm::Winograd { m });
         }
@@ -179,10 +257,44 @@ fn cheapest(conv: &Conv, input: Shape) -> Algorithm {
     best.1
 }
 
+/// Tiles of a map.
+fn tiles(winograd: &Winograd, [h, w]: [usize; 2], images: f64) -> f64 {
+    (h.div_ceil(winograd.m) * w.div_ceil(winograd.m)) as f64 * images
+}
+
+fn transforms_cost(
+    winograd: &Winograd,
+    size: [usize; 2],
+    images: f64,
+    inputs: f64,
+    outputs: f64,
+) -> f64 {
+    let (m, n) = (winograd.m as f64, winograd.n() as f64);
+    tiles(winograd, size, images) * n * n * (inputs * n + outputs * m) * TRANSFORM_COST / 16.0
+}
+
+/// Cost of Winograd's method for one group (of several: for all of their outputs).
+fn tiles_cost(
+    winograd: &Winograd,
+    size: [usize; 2],
+    images: f64,
+    inputs: f64,
+    outputs: f64,
+) -> f64 {
+    let n = winograd.n() as f64;
+    let products = n * n * inputs * outputs * (tiles(winograd, size, images) + 4.0 * BYTE_COST);
+    products + transforms_cost(winograd, size, images, inputs, outputs)
+}
+
 /// Zeros that the convolution's input needs around it.
 pub fn halo(conv: &Conv, algorithm: Algorithm, input: Shape) -> Padding {
     let padding = conv.window.padding;
-    let Algorithm::Winograd { m } = algorithm else { return padding };
+    let m = match algorithm {
+        Algorithm::Direct => return padding,
+        // Its map holds the padding as data.
+        Algorithm::SpaceToDepth { .. } => return Padding::default(),
+        Algorithm::Winograd { m } => m,
+    };
     let [h, w] = conv.window.output_size([input.h(), input.w()]);
     let [kh, kw] = conv.window.kernel;
     // The last tile may reach past what the outputs need.

@@ -5,7 +5,7 @@
 //! packed weights are then the same for all of them. Only an input with fewer channels that dense
 //! convolutions alone read lies with all its channels in one narrower block.
 
-use crate::algorithm::{self, Algorithm};
+use crate::algorithm::{self, Algorithm, SpaceToDepth};
 use crate::graph::{Graph, Op, Padding};
 use crate::shape::Shape;
 use std::fmt;
@@ -133,6 +133,17 @@ pub fn assign(graph: &Graph, algorithms: &[Algorithm]) -> Vec<Layout> {
                 }
                 _ => only_dense_convolutions &= input != graph.input,
             }
+        }
+    }
+    for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
+        if let (Op::Conv(conv), Algorithm::SpaceToDepth { m }) = (&node.op, algorithm)
+            && let Some(folded) =
+                SpaceToDepth::new(conv, graph.values[graph.input.index()].shape, m)
+        {
+            let [h, w] = folded.size;
+            let input = &mut layouts[graph.input.index()];
+            *input = Layout { c: folded.channels, h, w, block: BLOCK, ..*input };
+            return layouts;
         }
     }
     let input = &mut layouts[graph.input.index()];

@@ -3,6 +3,7 @@
 use super::Compiled;
 use crate::algorithm::{self, Algorithm};
 use crate::graph::Op;
+use crate::winograd::Winograd;
 
 impl Compiled {
     /// The node that computes a layer of the spec.
@@ -41,6 +42,16 @@ impl Compiled {
                     let error = algorithm::winograd(conv, m).map_or(1.0, |w| w.expected_error());
                     let r = conv.window.kernel[0];
                     format!("winograd F({m}x{m},{r}x{r}), expected error {error}x direct")
+                }
+                (Op::Conv(conv), Algorithm::SpaceToDepth { m }) => {
+                    let s = conv.window.stride[0];
+                    let r = conv.window.kernel[0].div_ceil(s);
+                    let error =
+                        Winograd::new(m, r).map_or(1.0, |winograd| winograd.expected_error());
+                    format!(
+                        "space to depth by {s}, then winograd F({m}x{m},{r}x{r}), expected error \
+                         {error}x direct"
+                    )
                 }
                 (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
                 _ => "-".to_owned(),

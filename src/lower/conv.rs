@@ -9,17 +9,10 @@
 use super::pack::Pack;
 use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
 use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
-use crate::graph::{Conv, Padding};
+use crate::graph::Conv;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
-
-/// Layout of a convolution's own result, before any pooling and without halo.
-pub(super) fn output_layout(conv: &Conv, input: &Layout) -> Layout {
-    let [h, w] = conv.window.output_size([input.h, input.w]);
-    let (n, c) = (input.n, conv.out_channels);
-    Layout { n, c, h, w, block: BLOCK, halo: Padding::default() }
-}
 
 /// Which input blocks each output block reads.
 pub(super) struct Reach {

@@ -7,7 +7,7 @@ use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, BufferId};
 
 /// Position in a dense `[N, C, H, W]` array.
-fn dense(shape: Shape, n: &Affine, c: &Affine, y: &Affine, x: &Affine) -> Affine {
+pub(super) fn dense(shape: Shape, n: &Affine, c: &Affine, y: &Affine, x: &Affine) -> Affine {
     n * shape.per_image() + c * (shape.h() * shape.w()) + y * shape.w() + x
 }
 

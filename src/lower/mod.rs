@@ -13,16 +13,19 @@ mod math;
 pub mod pack;
 mod pool;
 mod softmax;
+mod space_to_depth;
 mod tile;
 mod transform;
 mod winograd;
 
-use crate::algorithm::{self, Algorithm};
-use crate::graph::{Activation, Epilogue, Graph, Node, Op, ValueId};
-use crate::layout::Layout;
+use crate::algorithm::{self, Algorithm, SpaceToDepth};
+use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, ValueId};
+use crate::layout::{BLOCK, Layout};
+use crate::shape::Shape;
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, BufferId, Kernel, Reg};
 use pack::Pack;
+use winograd::Tiles;
 
 /// Vector registers that lowerings tile for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,7 +101,10 @@ pub fn lower(
 ) -> Lowered {
     let mut lowering =
         Lowering { graph, layouts, vectors, node: String::new(), out: Lowered::default() };
-    lowering.input();
+    match lowering.folded_input(algorithms) {
+        Some(folded) => lowering.input_by_phases(&folded),
+        None => lowering.input(),
+    }
     for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         lowering.node.clone_from(&node.name);
         lowering.lower_node(node, algorithm);
@@ -188,19 +194,21 @@ impl Lowering<'_> {
         self.halo(output);
         let input = self.operand(node.inputs[0]);
         match &node.op {
-            Op::Conv(conv) => self.lower_fused(node, &conv.epilogue, |this, out, prefix| {
-                let winograd = match algorithm {
-                    Algorithm::Direct => None,
-                    Algorithm::Winograd { m } => algorithm::winograd(conv, m),
-                };
-                match winograd {
-                    Some(winograd) => this.winograd(conv, &winograd, input, out, prefix),
-                    None => this.conv(conv, input, out, prefix),
-                }
-            }),
-            Op::Linear(linear) => self.lower_fused(node, &linear.epilogue, |this, out, prefix| {
-                this.linear(linear, input, out, prefix);
-            }),
+            Op::Conv(conv) => {
+                let shape = self.graph.values[node.inputs[0].index()].shape;
+                let [h, w] = conv.window.output_size([shape.h(), shape.w()]);
+                let halo = Padding::default();
+                let whole = Layout { n: shape.n(), c: conv.out_channels, h, w, block: BLOCK, halo };
+                self.lower_fused(node, &conv.epilogue, whole, |this, out, prefix| {
+                    this.conv_by(algorithm, conv, shape, input, out, prefix);
+                });
+            }
+            Op::Linear(linear) => {
+                let whole = Layout { halo: Padding::default(), ..output.layout };
+                self.lower_fused(node, &linear.epilogue, whole, |this, out, prefix| {
+                    this.linear(linear, input, out, prefix);
+                });
+            }
             Op::Pool(pool) => self.pool(pool, input, output),
             Op::Lrn(lrn) => self.lrn(lrn, input, output),
             Op::Activation(activation) => self.activation(*activation, input, output),
@@ -219,12 +227,45 @@ impl Lowering<'_> {
         }
     }
 
+    /// A convolution by the chosen algorithm; `shape` is its input's in the graph.
+    fn conv_by(
+        &mut self,
+        algorithm: Algorithm,
+        conv: &Conv,
+        shape: Shape,
+        input: Operand,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let tiles = match algorithm {
+            Algorithm::Direct => None,
+            Algorithm::Winograd { m } => algorithm::winograd(conv, m),
+            Algorithm::SpaceToDepth { m } => {
+                if let Some(folded) = SpaceToDepth::new(conv, shape, m) {
+                    let tiles = Tiles { winograd: &folded.winograd, phases: folded.s };
+                    self.winograd(&folded.conv, tiles, input, output, fused);
+                    return;
+                }
+                None
+            }
+        };
+        match tiles {
+            Some(winograd) => {
+                let tiles = Tiles { winograd: &winograd, phases: 1 };
+                self.winograd(conv, tiles, input, output, fused);
+            }
+            None => self.conv(conv, input, output, fused),
+        }
+    }
+
     /// Splits an epilogue into the elementwise part that the producing kernel applies in
-    /// registers and the stages after it (LRN, pooling), which get kernels of their own.
+    /// registers and the stages after it (LRN, pooling), which get kernels of their own. `whole` is
+    /// the layout of the result before those.
     fn lower_fused(
         &mut self,
         node: &Node,
         epilogue: &[Epilogue],
+        whole: Layout,
         produce: impl FnOnce(&mut Self, Operand, &[Fused]),
     ) {
         let output = self.operand(node.output);
@@ -248,13 +289,6 @@ impl Lowering<'_> {
             produce(self, output, &prefix);
             return;
         }
-        let whole = match &node.op {
-            Op::Conv(conv) => {
-                let input = self.layouts[node.inputs[0].index()];
-                conv::output_layout(conv, &input)
-            }
-            _ => Layout { halo: Default::default(), ..output.layout },
-        };
         let mut current = self.temporary(whole);
         produce(self, current, &prefix);
         while let [first, tail @ ..] = rest {

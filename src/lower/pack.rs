@@ -29,7 +29,7 @@ pub enum Pack {
     /// Kernels of a convolution transformed for Winograd's method:
     /// `[output block][point][input block of its reach][input lane][BLOCK outputs]`.
     Winograd {
-        /// `[out_channels, in_channels / groups, r, r]`.
+        /// `[out_channels, in_channels / groups, k, k]`, with r = ceil(k / phases).
         weight: Tensor,
         /// Folded into the weights.
         batch_norm: Option<BatchNorm>,
@@ -37,6 +37,9 @@ pub enum Pack {
         groups: usize,
         /// Outputs of a tile on each axis.
         m: usize,
+        /// Stride whose phases lie as channels, see
+        /// [`SpaceToDepth`](crate::algorithm::SpaceToDepth); 1: none do.
+        phases: usize,
         /// Input blocks that every output block reads.
         in_blocks: usize,
         /// The first of them for each output block.
@@ -125,8 +128,8 @@ impl Pack {
             Pack::Conv { weight, in_block, in_blocks, .. } => {
                 in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
             }
-            Pack::Winograd { weight, m, in_blocks, .. } => {
-                let n = m + weight.shape[2] - 1;
+            Pack::Winograd { weight, m, phases, in_blocks, .. } => {
+                let n = m + weight.shape[2].div_ceil(*phases) - 1;
                 n * n * in_blocks * BLOCK * BLOCK
             }
             Pack::Linear { channels, pixels, in_block, .. } => {
@@ -187,10 +190,11 @@ impl Pack {
                     }
                 }
             }
-            Pack::Winograd { weight, batch_norm, groups, m, in_blocks, starts } => {
+            Pack::Winograd { weight, batch_norm, groups, m, phases, in_blocks, starts } => {
                 let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
-                let Some(winograd) = Winograd::new(*m, weight.shape[2]) else { return };
-                let kernels = Kernels { weight, scale, source, part };
+                let r = weight.shape[2].div_ceil(*phases);
+                let Some(winograd) = Winograd::new(*m, r) else { return };
+                let kernels = Kernels { weight, phases: *phases, scale, source, part };
                 kernels.to_points(&winograd, *groups, *in_blocks, starts[part], out);
             }
             Pack::Bias { bias, batch_norm, .. } => {
@@ -234,6 +238,7 @@ impl Pack {
 /// The kernels of one block of outputs.
 struct Kernels<'a> {
     weight: &'a Tensor,
+    phases: usize,
     scale: Option<Vec<f64>>,
     source: &'a dyn TensorSource,
     part: usize,
@@ -251,11 +256,13 @@ impl Kernels<'_> {
     ) {
         out.fill(0.0);
         let (r, n) = (winograd.r, winograd.n());
-        let &[outputs, inputs, ..] = self.weight.shape.as_slice() else { return };
+        let &[outputs, tensor_inputs, k, _] = self.weight.shape.as_slice() else { return };
+        let s = self.phases;
+        let inputs = tensor_inputs * s * s;
         let outputs_of_group = outputs / groups;
         let first = self.part * BLOCK;
         let lanes = BLOCK.min(outputs - first);
-        let len = inputs * r * r;
+        let len = tensor_inputs * k * k;
         let kernels = self.source.slice(self.weight, first * len..(first + lanes) * len);
         let mut taps = vec![[0.0f64; BLOCK]; r * r];
         let mut half = vec![[0.0f64; BLOCK]; n * r];
@@ -268,8 +275,14 @@ impl Kernels<'_> {
                     let o = first + lane;
                     if o / outputs_of_group == group {
                         let scale = self.scale.as_ref().map_or(1.0, |scale| scale[o]);
-                        for (k, tap) in taps.iter_mut().enumerate() {
-                            tap[lane] = f64::from(kernels[lane * len + i * r * r + k]) * scale;
+                        let (phase, channel) = (i / tensor_inputs, i % tensor_inputs);
+                        let kernel = &kernels[lane * len + channel * k * k..][..k * k];
+                        for (t, tap) in taps.iter_mut().enumerate() {
+                            // Where the kernel ends inside the last step of the stride, nothing.
+                            let (y, x) = (t / r * s + phase / s, t % r * s + phase % s);
+                            if y < k && x < k {
+                                tap[lane] = f64::from(kernel[y * k + x]) * scale;
+                            }
                         }
                     }
                 }

@@ -15,6 +15,14 @@ use crate::winograd::Winograd;
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
+/// The method's parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiles<'a> {
+    pub(super) winograd: &'a Winograd,
+    /// Stride whose phases lie as channels in the input (1: none do).
+    pub(super) phases: usize,
+}
+
 /// How a map is cut into tiles.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
@@ -53,11 +61,12 @@ impl Lowering<'_> {
     pub(super) fn winograd(
         &mut self,
         conv: &Conv,
-        winograd: &Winograd,
+        tiles: Tiles<'_>,
         input: Operand,
         output: Operand,
         fused: &[Fused],
     ) {
+        let Tiles { winograd, phases } = tiles;
         let grid = Grid {
             rows: output.layout.h.div_ceil(winograd.m),
             columns: output.layout.w.div_ceil(winograd.m),
@@ -78,6 +87,7 @@ impl Lowering<'_> {
             batch_norm: conv.batch_norm.clone(),
             groups: conv.groups,
             m: winograd.m,
+            phases,
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
         });
