@@ -2,4 +2,5 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses a part")]
 
 pub mod golden;
+pub mod machines;
 pub mod nets;
