@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{memory::Buffer, pool::Pool};
+use crate::{caches::last_level_bytes, memory::Buffer, pool::Pool};
 
 /// Distant places that each thread reads from in turn: processors prefetch several streams at a
 /// time, and one alone does not fill the memory's pipes. Linear layers read their weights so.
@@ -55,31 +55,8 @@ pub fn read_bandwidth(threads: usize) -> io::Result<f64> {
 fn buffer_bytes() -> usize {
     const LEAST: usize = 256 << 20;
     const MOST: usize = 1 << 30;
-    let cache = last_level_cache_bytes().unwrap_or(0);
+    let cache = last_level_bytes().unwrap_or(0);
     cache.saturating_mul(4).clamp(LEAST, MOST)
-}
-
-/// Size of the last level of cache that one core can use, where the system says so.
-pub fn last_level_cache_bytes() -> Option<usize> {
-    let folder = std::path::Path::new("/sys/devices/system/cpu/cpu0/cache");
-    let sizes = std::fs::read_dir(folder).ok()?.filter_map(|entry| {
-        let text = std::fs::read_to_string(entry.ok()?.path().join("size")).ok()?;
-        parse_size(text.trim())
-    });
-    sizes.max()
-}
-
-/// `32768K` or `1M`.
-fn parse_size(text: &str) -> Option<usize> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" => 1,
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<usize>().ok()?.checked_mul(unit)
 }
 
 /// Memory that was written: what never was is one page of zeros behind all addresses.
@@ -127,16 +104,6 @@ mod tests {
     fn everything_is_read() {
         let words: Vec<u64> = (0..32 * STREAMS as u64 * 5).map(|i| i * i).collect();
         assert_eq!(read(&words), words.iter().sum());
-    }
-
-    #[test]
-    fn sizes_are_parsed() {
-        assert_eq!(parse_size("32768K"), Some(32 << 20));
-        assert_eq!(parse_size("1M"), Some(1 << 20));
-        assert_eq!(parse_size("12"), Some(12));
-        for text in ["", "K", "x", "1T", "99999999999999999999K", "18446744073709551615G"] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
     }
 
     /// No machine that this runs on reads less than 100 MB/s or more than 10 TB/s.

@@ -25,17 +25,23 @@ pub enum Command {
     Compare(CompareArgs),
     /// Measure the time of a run
     Bench(BenchArgs),
+    /// Measure every layer beside what this machine can do at most
+    Profile(ProfileArgs),
+    /// List what nets can run on here
+    Devices(DevicesArgs),
 }
 
 impl Command {
-    /// The flags that every command takes.
-    pub fn common(&self) -> &Common {
+    /// Errors, too, go out as JSON.
+    pub fn json(&self) -> bool {
         match self {
-            Command::Check(args) => &args.common,
-            Command::Run(args) => &args.common,
-            Command::Dump(args) => &args.common,
-            Command::Compare(args) => &args.common,
-            Command::Bench(args) => &args.common,
+            Command::Check(args) => args.common.json,
+            Command::Run(args) => args.common.json,
+            Command::Dump(args) => args.common.json,
+            Command::Compare(args) => args.common.json,
+            Command::Bench(args) => args.common.json,
+            Command::Profile(args) => args.common.json,
+            Command::Devices(args) => args.json,
         }
     }
 }
@@ -270,6 +276,39 @@ pub struct BenchArgs {
     /// See [`DeviceArgs`].
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// `alexc profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Weights as .safetensors, or random:SEED
+    #[arg(long, value_name = "FILE|random:SEED", default_value = "random:1")]
+    pub weights: String,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub warmup: usize,
+    /// Measured runs
+    #[arg(long, value_name = "N", default_value = "30", value_parser = positive)]
+    pub iters: usize,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    /// See [`DeviceArgs`].
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `alexc devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ input_errors!(
     crate::picture::PictureError,
     crate::reference::ReferenceError,
     crate::report::compare::CompareError,
+    crate::report::limits::LimitsError,
     crate::weights::WeightsError,
     alexc_runtime::network::LoadError,
     alexc_runtime::session::RunError,

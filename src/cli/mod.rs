@@ -5,9 +5,11 @@ pub mod args;
 mod bench;
 mod check;
 mod compare;
+mod devices;
 mod dump;
 mod failure;
 mod load;
+mod profile;
 mod progress;
 mod run;
 
@@ -31,7 +33,7 @@ pub fn main() -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print(cli.command.common().json);
+            failure.print(cli.command.json());
             ExitCode::from(failure.code())
         }
     }
@@ -44,5 +46,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Dump(args) => dump::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Profile(args) => profile::run(args),
+        Command::Devices(args) => devices::run(args),
     }
 }

@@ -66,7 +66,8 @@ pub(super) fn emit_all(
     results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-fn emit(
+/// Emits one kernel.
+pub fn emit(
     kernel: &Verified,
     emitter: Emitter,
     options: &Options,

@@ -5,7 +5,7 @@ mod emit;
 mod packing;
 mod view;
 
-pub use emit::{Emitter, KernelText};
+pub use emit::{EmitError, Emitter, KernelText, emit};
 pub use packing::{PackError, pack};
 
 use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
@@ -54,7 +54,8 @@ impl Options {
         }
     }
 
-    fn emitter(&self) -> Emitter {
+    /// What will make the code.
+    pub fn emitter(&self) -> Emitter {
         self.emitter.unwrap_or(match self.target.level() {
             Some(level) if level >= Level::V3 => Emitter::X86(level),
             _ => Emitter::Cranelift,
@@ -87,7 +88,7 @@ pub enum CompileError {
     },
     /// No machine code could be made.
     #[error(transparent)]
-    Emit(#[from] emit::EmitError),
+    Emit(#[from] EmitError),
 }
 
 /// Time that each stage took.
@@ -197,7 +198,7 @@ fn proved(kernel: Kernel) -> Result<Verified, CompileError> {
 
 impl Emitter {
     /// What its code needs of the processor beyond the baseline.
-    fn features(self, target: &Target) -> Vec<Feature> {
+    pub fn features(self, target: &Target) -> Vec<Feature> {
         let level = match (self, target.level()) {
             (Emitter::X86(level), _) => level,
             // Cranelift makes nothing of AVX-512 here.

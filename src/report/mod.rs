@@ -4,4 +4,6 @@
 pub mod check;
 pub mod compare;
 pub mod difference;
+pub mod limits;
+pub mod profile;
 pub mod table;
