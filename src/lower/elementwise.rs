@@ -117,6 +117,19 @@ impl Lowering<'_> {
                         });
                     });
                 }
+                let end = (first + channels) % BLOCK;
+                if index + 1 == inputs.len() && end > 0 {
+                    // What follows may multiply padding lanes with zero weights: they must be
+                    // numbers.
+                    let block = Affine::from(output.layout.blocks() - 1);
+                    let zero = b.constant(1, 0.0);
+                    b.repeat("x", input.layout.w, |b, x| {
+                        b.repeat("lane", BLOCK - end, |b, lane| {
+                            let target = output.at(&n, &block, &y, &x) + lane + end;
+                            b.store(y_buffer, target, zero);
+                        });
+                    });
+                }
             }
             first += channels;
             self.call(draft);

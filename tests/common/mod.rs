@@ -2,5 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses a part")]
 
 pub mod golden;
+pub mod interpret;
 pub mod machines;
 pub mod nets;
+pub mod random_net;

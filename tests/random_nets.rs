@@ -1,0 +1,179 @@
+//! Random nets: compiled code of every emitter that this CPU can run, fused and not, with both
+//! kinds of math, against the interpreter and the reference executor in f64.
+//!
+//! PROPTEST_CASES sets how many nets are drawn.
+
+mod common;
+
+use alexc::algorithm::{self, Algorithm, Math, Override};
+use alexc::compile::{self, Compiled, Options};
+use alexc::graph::build::{self, BuildOptions};
+use alexc::graph::{Graph, Node, Op};
+use alexc::reference;
+use alexc::report::compare::boundaries;
+use alexc::weights::{self, Checked, Random};
+use alexc_runtime::network::Network;
+use alexc_runtime::session::Session;
+use common::interpret;
+use common::machines::{Machine, machines};
+use common::random_net;
+use ndarray::ArrayD;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const CASES: u32 = 64;
+const SEED: u64 = 3;
+
+/// Largest errors of an element, as a part of the layer's root mean square, or of
+/// [`LEAST_SCALE`] where that is more: sums may cancel.
+const STRICT: f64 = 2e-5;
+const FAST: f64 = 4e-4;
+const LEAST_SCALE: f64 = 0.1;
+
+/// A net and what the reference executor makes of it.
+struct Case {
+    graph: Graph,
+    source: Checked,
+    input: Vec<f32>,
+    expected: HashMap<String, ArrayD<f64>>,
+}
+
+impl Case {
+    fn new(spec: &str) -> Self {
+        let (_, graph) = build::load("random.yaml", spec, &BuildOptions::default())
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        let source = weights::open(&format!("random:{SEED}")).unwrap();
+        let source = source.check(&graph.tensors()).unwrap();
+        let shape = graph.values[graph.input.index()].shape;
+        let input = Random::new(SEED).input(shape.len());
+        let array = ArrayD::from_shape_vec(shape.dims(), input.clone()).unwrap();
+        let values = reference::run(&graph, &source, &array).unwrap();
+        let names = graph.values.iter().map(|value| value.name.clone());
+        let expected = names.zip(values).collect();
+        Case { graph, source, input, expected }
+    }
+
+    fn hold(&self, machine: &Machine, math: Math, fuse: bool) -> Result<(), TestCaseError> {
+        let what = format!("{}, {math:?}, fused: {fuse}", machine.name());
+        let mut options = Options::new(machine.target.clone());
+        options.emitter = Some(machine.emitter);
+        options.math = math;
+        options.fuse = fuse;
+        if math == Math::Fast {
+            options.overrides = self.winograds();
+        }
+        let compiled = compile::compile(&self.graph, &options)
+            .map_err(|error| TestCaseError::fail(format!("{what}: {error}")))?;
+        let weights = compile::pack(&compiled, &self.source, 1, |_| ()).unwrap();
+        let interpreted = interpret::run(&compiled, weights.as_bytes(), &self.input);
+        let network = Arc::new(Network::new(compiled.program.clone(), weights).unwrap());
+        let tolerance = if math == Math::Strict { STRICT } else { FAST };
+
+        let output = self.hold_layers(&compiled, &network, tolerance, &what)?;
+        // Without fused multiply-add the machine rounds twice where the interpreter rounds once.
+        if machine.target.has_fma() {
+            prop_assert!(bits(&interpreted) == bits(&output), "{what}: not as interpreted");
+        } else {
+            let name = &self.graph.values[self.graph.output.index()].name;
+            self.agrees(name, &interpreted, tolerance, &format!("{what}, interpreted"))?;
+        }
+        self.hold_threads(&network, &output, &what)
+    }
+
+    /// Winograd's method in every size, wherever it applies: nets as small as these would rarely
+    /// get it.
+    fn winograds(&self) -> Vec<Override> {
+        let of = |(index, node): (usize, &Node)| {
+            let Op::Conv(conv) = &node.op else { return None };
+            let sizes = (0..5).map(|size| 2 + (index + size) % 5);
+            let m = sizes.into_iter().find(|&m| algorithm::winograd(conv, m).is_some())?;
+            Some(Override { layer: node.name.clone(), algorithm: Algorithm::Winograd { m } })
+        };
+        self.graph.nodes.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Every value that the net stores; gives the output.
+    fn hold_layers(
+        &self,
+        compiled: &Compiled,
+        network: &Arc<Network>,
+        tolerance: f64,
+        what: &str,
+    ) -> Result<Vec<f32>, TestCaseError> {
+        let mut session = Session::new(network, 2).unwrap();
+        let found = boundaries(compiled, &mut session, &self.input).unwrap();
+        for layer in &found {
+            self.agrees(&layer.value, layer.array.as_slice().unwrap(), tolerance, what)?;
+        }
+        Ok(found.last().map_or(Vec::new(), |last| last.array.iter().copied().collect()))
+    }
+
+    fn agrees(
+        &self,
+        name: &str,
+        found: &[f32],
+        tolerance: f64,
+        what: &str,
+    ) -> Result<(), TestCaseError> {
+        let expected = &self.expected[name];
+        prop_assert_eq!(found.len(), expected.len(), "{}, {}", what, name);
+        let square = expected.iter().map(|x| x * x).sum::<f64>() / expected.len() as f64;
+        let scale = square.sqrt().max(LEAST_SCALE);
+        for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            let error = (f64::from(found) - expected).abs() / scale;
+            prop_assert!(
+                error <= tolerance,
+                "{what}, {name}, element {index}: {found:e}, not {expected:e} (error {error:e})"
+            );
+        }
+        Ok(())
+    }
+
+    /// The same bits on any number of threads and whatever the arena held before.
+    fn hold_threads(
+        &self,
+        network: &Arc<Network>,
+        expected: &[f32],
+        what: &str,
+    ) -> Result<(), TestCaseError> {
+        let poison = vec![f32::NAN; self.input.len()];
+        let mut output = vec![0.0; expected.len()];
+        for threads in [1, 2, 3] {
+            let mut session = Session::new(network, threads).unwrap();
+            session.run(&poison, &mut output).unwrap();
+            session.run(&self.input, &mut output).unwrap();
+            prop_assert!(bits(&output) == bits(expected), "{what}: {threads} threads");
+        }
+        Ok(())
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: cases.unwrap_or(CASES),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn compiled_interpreted_and_reference_agree(net in random_net::nets()) {
+        let case = Case::new(&net.0);
+        for machine in machines() {
+            for math in [Math::Strict, Math::Fast] {
+                for fuse in [true, false] {
+                    case.hold(&machine, math, fuse)?;
+                }
+            }
+        }
+    }
+}
