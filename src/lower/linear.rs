@@ -8,9 +8,9 @@
 use super::conv::TileShape;
 use super::pack::Pack;
 use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
-use super::{Draft, Fused, Lowering, Operand, apply, declare_addends};
+use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, Reg};
 
@@ -51,8 +51,9 @@ impl Lowering<'_> {
         };
         let distance = out_blocks / panels;
 
+        let rows_of = if images > 1 { self.gather(input) } else { Rows::in_place(input) };
         let mut draft = Draft::new("linear");
-        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let x_buffer = draft.buffer("input", rows_of.argument, rows_of.len, Access::Read);
         let w_buffer = draft.buffer("weights", weights, out_blocks * panel, Access::Read);
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
         let addends = declare_addends(&mut draft, fused);
@@ -73,16 +74,8 @@ impl Lowering<'_> {
             }
         });
 
-        // The reduction: one loop where the activation has no halo, else one a row.
-        let outer: Vec<(usize, usize, usize)> = if il.has_halo() {
-            vec![
-                (il.blocks(), il.plane(), il.h * il.w * il.block),
-                (il.h, il.row(), il.w * il.block),
-            ]
-        } else {
-            Vec::new()
-        };
-        let run = if il.has_halo() { il.w * il.block } else { rows };
+        // The reduction: one loop where the rows lie densely, else one for each row of the map.
+        let (outer, run) = rows_of.nest(&il);
         let chunk = largest_divisor(run, PANEL_ROWS);
         let body = |b: &mut Builder, x_at: &Affine, w_row: &Affine| {
             b.repeat("part", self.vectors.per_block() / vectors, |b, part| {
@@ -93,9 +86,10 @@ impl Lowering<'_> {
                         let first = &t * pixels + done;
                         let source = Source {
                             buffer: x_buffer,
-                            at: &first * il.image() + x_at + il.origin(),
+                            at: &first * rows_of.image_step + x_at + rows_of.origin,
                         };
-                        let offsets: Vec<usize> = (0..pixels).map(|p| p * il.image()).collect();
+                        let offsets: Vec<usize> =
+                            (0..pixels).map(|p| p * rows_of.image_step).collect();
                         let sources: Vec<Source> = (0..panels * vectors)
                             .map(|v| Source {
                                 buffer: w_buffer,
@@ -111,7 +105,7 @@ impl Lowering<'_> {
                         let loops = [Reduction {
                             name: "k",
                             count: chunk,
-                            input_step: 1,
+                            input_step: rows_of.step,
                             weight_step: BLOCK,
                         }];
                         let tile = Tile {
@@ -140,7 +134,7 @@ impl Lowering<'_> {
         };
         nest(b, &outer, &zero, &zero, &mut |b, x_at, w_row| {
             b.repeat("chunk", run / chunk, |b, c| {
-                body(b, &(x_at + &c * chunk), &(w_row + &c * chunk));
+                body(b, &(x_at + &c * (chunk * rows_of.step)), &(w_row + &c * chunk));
             });
         });
 
@@ -159,6 +153,71 @@ impl Lowering<'_> {
             });
         }
         self.call(draft);
+    }
+}
+
+/// Where the elements of the input are: row k of image n at `origin + k * step + n * image_step`,
+/// if the rows lie densely.
+struct Rows {
+    argument: Argument,
+    len: usize,
+    origin: usize,
+    step: usize,
+    image_step: usize,
+    dense: bool,
+}
+
+impl Rows {
+    /// The activation as it lies.
+    fn in_place(input: Operand) -> Rows {
+        let layout = input.layout;
+        Rows {
+            argument: input.argument,
+            len: layout.len(),
+            origin: layout.origin(),
+            step: 1,
+            image_step: layout.image(),
+            dense: !layout.has_halo(),
+        }
+    }
+
+    /// Loops around a run of rows that lie densely, and the length of that run.
+    fn nest(&self, layout: &Layout) -> (Vec<(usize, usize, usize)>, usize) {
+        let row = layout.w * layout.block;
+        if self.dense {
+            return (Vec::new(), layout.blocks() * layout.h * row);
+        }
+        let outer =
+            vec![(layout.blocks(), layout.plane(), layout.h * row), (layout.h, layout.row(), row)];
+        (outer, row)
+    }
+}
+
+impl Lowering<'_> {
+    /// Brings the images of a batch side by side, `[row][image]`: as they lie, the same row of
+    /// all images is a large power of two apart, and they would evict one another from the cache.
+    fn gather(&mut self, input: Operand) -> Rows {
+        let layout = input.layout;
+        let rows = layout.blocks() * layout.h * layout.w * layout.block;
+        let len = rows * layout.n;
+        let argument = self.temporary_elements(len);
+        let mut draft = Draft::new("gather");
+        let from = input.declare(&mut draft, "input", Access::Read);
+        let to = draft.buffer("rows", argument, len, Access::Write);
+        let b = &mut draft.b;
+        let cb = b.parallel("cb", layout.blocks());
+        let y = b.parallel("y", layout.h);
+        b.repeat("x", layout.w, |b, x| {
+            let row = (&cb * layout.h + &y) * (layout.w * layout.block) + &x * layout.block;
+            b.repeat("n", layout.n, |b, n| {
+                for lane in 0..layout.block {
+                    let value = b.load(1, from, input.at(&n, &cb, &y, &x) + lane);
+                    b.store(to, (&row + lane) * layout.n + &n, value);
+                }
+            });
+        });
+        self.call(draft);
+        Rows { argument, len, origin: 0, step: layout.n, image_step: 1, dense: true }
     }
 }
 
