@@ -8,7 +8,7 @@ mod common;
 use alexc::algorithm::{self, Algorithm, Math, Override};
 use alexc::compile::{self, Compiled, Options};
 use alexc::graph::build::{self, BuildOptions};
-use alexc::graph::{Graph, Node, Op};
+use alexc::graph::{Graph, Node};
 use alexc::reference;
 use alexc::report::compare::boundaries;
 use alexc::weights::{self, Checked, Random};
@@ -85,10 +85,13 @@ impl Case {
     /// get it.
     fn winograds(&self) -> Vec<Override> {
         let of = |(index, node): (usize, &Node)| {
-            let Op::Conv(conv) = &node.op else { return None };
             let sizes = (0..5).map(|size| 2 + (index + size) % 5);
-            let m = sizes.into_iter().find(|&m| algorithm::winograd(conv, m).is_some())?;
-            Some(Override { layer: node.name.clone(), algorithm: Algorithm::Winograd { m } })
+            let of_size = |m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }];
+            sizes.flat_map(of_size).find_map(|algorithm| {
+                let choice = Override { layer: node.name.clone(), algorithm };
+                let chosen = algorithm::choose(&self.graph, Math::Fast, &[choice.clone()]);
+                chosen.is_ok().then_some(choice)
+            })
         };
         self.graph.nodes.iter().enumerate().filter_map(of).collect()
     }

@@ -83,7 +83,10 @@ fn net(choices: &[u32]) -> Net {
     let batch = 1 + choices.below(5);
     let channels = 1 + choices.below(40);
     let size = [1 + choices.below(20), 1 + choices.below(20)];
-    let input = Dims::Map([channels, size[0], size[1]]);
+    let input = match choices.rarely(10) {
+        false => Dims::Map([channels, size[0], size[1]]),
+        true => Dims::Vector(channels * size[0]),
+    };
     let values = vec![("input".to_owned(), input)];
     let mut generator =
         Generator { choices, batch, layers: String::new(), values, read: vec![false] };
@@ -91,11 +94,9 @@ fn net(choices: &[u32]) -> Net {
         generator.layer();
     }
     generator.join_ends();
-    let [h, w] = size;
+    let shape = input.text().replace('[', &format!("[{batch}, "));
     let layers = generator.layers;
-    Net(format!(
-        "name: random\ninput: {{shape: [{batch}, {channels}, {h}, {w}]}}\nlayers:\n{layers}"
-    ))
+    Net(format!("name: random\ninput: {{shape: {shape}}}\nlayers:\n{layers}"))
 }
 
 /// A window on one axis: kernel, stride, dilation, padding before and after.
