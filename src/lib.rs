@@ -6,6 +6,7 @@
 
 pub mod algorithm;
 pub mod arrays;
+pub mod artifact;
 pub mod cli;
 pub mod compile;
 pub mod diagnostic;

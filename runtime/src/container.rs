@@ -146,7 +146,7 @@ impl fmt::Display for Malformed {
 
 /// XXH64 of the contents' pieces, then of those sums: the same on any number of threads, and as
 /// fast as memory.
-pub(crate) fn checksum(contents: &[u8], threads: usize) -> u64 {
+pub fn checksum(contents: &[u8], threads: usize) -> u64 {
     let mut sums = vec![[0; 8]; contents.len().div_ceil(PIECE)];
     let pieces = contents.chunks(PIECE).zip(&mut sums).collect();
     parallel_each(threads, pieces, |(piece, sum): (&[u8], &mut [u8; 8])| {

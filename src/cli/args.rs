@@ -1,5 +1,6 @@
 //! The arguments as clap reads them. Their meaning is given by the commands.
 
+use crate::artifact::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run a net on an input
     Run(RunArgs),
+    /// Make a library that any program can link, or a module that the runtime loads
+    Build(BuildArgs),
     /// Print what a stage of the compiler made
     Dump(DumpArgs),
     /// Hold the compiled net against the reference executor, layer by layer
@@ -37,6 +40,7 @@ impl Command {
         match self {
             Command::Check(args) => args.common.json,
             Command::Run(args) => args.common.json,
+            Command::Build(args) => args.common.json,
             Command::Dump(args) => args.common.json,
             Command::Compare(args) => args.common.json,
             Command::Bench(args) => args.common.json,
@@ -173,6 +177,37 @@ pub struct RunArgs {
     /// See [`DeviceArgs`].
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// `alexc build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The net: a .yaml spec
+    pub spec: PathBuf,
+    /// Trained weights as .safetensors, or random:SEED; without them all but the weights is made
+    #[arg(long, value_name = "FILE|random:SEED")]
+    pub weights: Option<String>,
+    /// The folder to write into
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// What to write; by default staticlib,header,manifest, and weights where they are given
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub emit: Vec<Kind>,
+    /// Make code for another machine, such as aarch64-unknown-linux-gnu
+    #[arg(long, value_name = "TRIPLE")]
+    pub target: Option<String>,
+    /// Also write what every stage made, as numbered text files
+    #[arg(long)]
+    pub dumps: bool,
+    /// Stop before a softmax that ends the net
+    #[arg(long)]
+    pub logits: bool,
+    /// See [`Common`].
+    #[command(flatten)]
+    pub common: Common,
+    /// See [`CompileArgs`].
+    #[command(flatten)]
+    pub compile: CompileArgs,
 }
 
 /// `alexc dump`.

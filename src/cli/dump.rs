@@ -58,7 +58,7 @@ fn lines_of(text: &str, layer: &str) -> String {
 }
 
 /// The stages behind the graph.
-fn later_stage(compiled: &Compiled, stage: Stage, layer: Option<&str>) -> String {
+pub(super) fn later_stage(compiled: &Compiled, stage: Stage, layer: Option<&str>) -> String {
     match stage {
         Stage::Fused => compiled.fused_text(layer),
         Stage::Plan => match layer {

@@ -74,6 +74,7 @@ macro_rules! input_errors {
 
 input_errors!(
     crate::arrays::ArraysError,
+    crate::artifact::ArtifactError,
     crate::compile::CompileError,
     crate::compile::PackError,
     crate::npy::NpyError,

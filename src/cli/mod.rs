@@ -3,6 +3,7 @@
 
 pub mod args;
 mod bench;
+mod build;
 mod check;
 mod compare;
 mod devices;
@@ -43,6 +44,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Check(args) => check::run(args),
         Command::Run(args) => run::run(args),
+        Command::Build(args) => build::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Bench(args) => bench::run(args),

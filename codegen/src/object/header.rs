@@ -2,6 +2,7 @@
 
 use super::entry::{MISALIGNED, NULL_POINTER, OK};
 use super::{ALIGNMENT, workspace_bytes};
+use alexc_runtime::container::HEADER_BYTES;
 use alexc_runtime::program::Program;
 use std::fmt::Write;
 
@@ -45,6 +46,11 @@ extern \"C\" {{
 /* Bytes of the packed weights. */
 #define {upper}_WEIGHTS_BYTES {weights}
 
+/* In the file that alexc writes the packed weights begin at this byte. Where the file is mapped,
+ * they are aligned as they must be. */
+#define {upper}_WEIGHTS_FILE_OFFSET {HEADER_BYTES}
+#define {upper}_WEIGHTS_FILE_BYTES {file}
+
 /* Workspace and weights begin at a multiple of this many bytes. */
 #define {upper}_ALIGNMENT {ALIGNMENT}
 
@@ -73,6 +79,7 @@ int {name}_run(const float *input, float *output, void *workspace, const void *w
 #endif",
         workspace = workspace_bytes(program),
         weights = program.weights_bytes,
+        file = program.weights_bytes.saturating_add(HEADER_BYTES),
         workspace_null = null_note(workspace_bytes(program)),
         weights_null = null_note(program.weights_bytes),
     )

@@ -5,10 +5,12 @@
 //! on the calling thread. It refers to nothing outside itself, writes nothing but the memory it
 //! is given, and allocates nothing.
 
+mod archive;
 mod entry;
 mod floats;
 mod header;
 
+pub use archive::archive;
 pub use header::header;
 
 use crate::target::Target;
@@ -63,6 +65,11 @@ pub fn workspace_bytes(program: &Program) -> usize {
 /// Where in the workspace the scratch begins.
 fn local_offset(program: &Program) -> usize {
     program.arena_bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
+}
+
+/// The functions that [`write()`] makes for others to call, as C spells them.
+pub fn exports(program: &Program) -> Vec<String> {
+    vec![format!("{}_run", program.name)]
 }
 
 /// Writes a program as an object file. The same program gives the same bytes.

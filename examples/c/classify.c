@@ -1,0 +1,82 @@
+/* Classifies a prepared picture with the net of specs/digits.yaml.
+ *
+ *   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors -o build
+ *   cc -O2 -Ibuild examples/c/classify.c build/libdigits.a -o classify
+ *   ./classify build/digits.weights picture.f32 [probabilities.f32]
+ *
+ * picture.f32 holds the net's input: 16 x 16 floats as the spec's `preprocess` makes them. */
+#include "digits.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Maps the file of weights: it is read as the net needs it, and shared by all who map it. */
+static const char *map_weights(const char *path) {
+    struct stat about;
+    const char *file;
+    int descriptor = open(path, O_RDONLY);
+    if (descriptor < 0 || fstat(descriptor, &about) != 0) {
+        perror(path);
+        exit(1);
+    }
+    if (about.st_size != DIGITS_WEIGHTS_FILE_BYTES) {
+        fprintf(stderr, "%s: these are no weights of this net\n", path);
+        exit(1);
+    }
+    file = mmap(NULL, DIGITS_WEIGHTS_FILE_BYTES, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    close(descriptor);
+    if (file == MAP_FAILED) {
+        perror(path);
+        exit(1);
+    }
+    return file + DIGITS_WEIGHTS_FILE_OFFSET;
+}
+
+int main(int count, char **arguments) {
+    static float input[DIGITS_INPUT_LEN], output[DIGITS_OUTPUT_LEN];
+    const char *weights;
+    void *workspace;
+    FILE *file;
+    int status, class, best = 0;
+
+    if (count < 3 || count > 4) {
+        fprintf(stderr, "usage: %s WEIGHTS INPUT.f32 [OUTPUT.f32]\n", arguments[0]);
+        return 2;
+    }
+    weights = map_weights(arguments[1]);
+    file = fopen(arguments[2], "rb");
+    if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN) {
+        fprintf(stderr, "%s: not %d floats\n", arguments[2], DIGITS_INPUT_LEN);
+        return 1;
+    }
+    fclose(file);
+
+    /* One workspace for each thread that runs the net, used again and again. */
+    workspace = aligned_alloc(DIGITS_ALIGNMENT, DIGITS_WORKSPACE_BYTES);
+    if (!workspace)
+        return 1;
+    status = digits_run(input, output, workspace, weights);
+    if (status != DIGITS_OK) {
+        fprintf(stderr, "the net did not run: status %d\n", status);
+        return 1;
+    }
+    free(workspace);
+
+    for (class = 1; class < DIGITS_OUTPUT_LEN; class++)
+        if (output[class] > output[best])
+            best = class;
+    printf("%d %.6f\n", best, output[best]);
+    if (count == 4) {
+        file = fopen(arguments[3], "wb");
+        if (!file || fwrite(output, sizeof(float), DIGITS_OUTPUT_LEN, file) != DIGITS_OUTPUT_LEN
+            || fclose(file) != 0) {
+            perror(arguments[3]);
+            return 1;
+        }
+    }
+    return 0;
+}

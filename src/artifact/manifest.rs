@@ -1,0 +1,110 @@
+//! The manifest: what an app's build needs to know about a net, and what a person wants to see
+//! of it years later. Keys are stable.
+
+use super::{Artifact, COMPILER, Written};
+use crate::algorithm::{self, Algorithm, Math};
+use crate::graph::{Node, Op};
+use alexc_codegen::object::{ALIGNMENT, workspace_bytes};
+use alexc_runtime::container::{HEADER_BYTES, checksum};
+use alexc_runtime::parallel::available_threads;
+use alexc_runtime::preprocess::{Preprocess, Resize};
+use serde_json::{Value, json};
+
+/// Changes where a key changes its meaning.
+const VERSION: u64 = 1;
+
+impl Artifact<'_> {
+    pub(super) fn manifest(&self, written: &[Written]) -> Value {
+        let compiled = self.compiled;
+        let program = &compiled.program;
+        let features: Vec<&str> = program.features.iter().map(|f| f.name()).collect();
+        let nodes = compiled.fused.nodes.iter().zip(&compiled.algorithms);
+        let weights = self.weights.map(|weights| checksum(weights.as_bytes(), available_threads()));
+        let files: Vec<Value> = written
+            .iter()
+            .map(|file| {
+                let name = file.path.file_name().map(|name| name.to_string_lossy());
+                json!({"kind": file.kind.name(), "name": name, "bytes": file.bytes})
+            })
+            .collect();
+        json!({
+            "manifest_version": VERSION,
+            "compiler": COMPILER,
+            "name": program.name,
+            "model": compiled.fused.name,
+            "target": {
+                "triple": self.options.target.isa().triple().to_string(),
+                "level": self.options.target.level().map(|level| level.name()),
+                "features": features,
+                "emitter": compiled.emitter.to_string(),
+            },
+            "math": match self.options.math {
+                Math::Fast => "fast",
+                Math::Strict => "strict",
+            },
+            "input": tensor(&program.input_dims),
+            "output": tensor(&program.output_dims),
+            "preprocess": self.spec.preprocess.as_ref().map(preprocess),
+            "labels": self.labels,
+            "memory": {
+                "workspace_bytes": workspace_bytes(program),
+                "arena_bytes": program.arena_bytes,
+                "scratch_bytes": program.local_bytes,
+                "weights_bytes": program.weights_bytes,
+                "weights_file_offset": HEADER_BYTES,
+                "alignment": ALIGNMENT,
+            },
+            "layers": nodes.map(|(node, &algorithm)| layer(node, algorithm)).collect::<Vec<_>>(),
+            "hashes": {
+                "spec": hex(checksum(self.spec.to_string().as_bytes(), 1)),
+                "program": hex(program.fingerprint()),
+                "weights": weights.map(hex),
+            },
+            "files": files,
+        })
+    }
+}
+
+/// 64 bits: XXH64 in pieces, as the headers of alexc's files have it.
+fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+fn tensor(dims: &[usize]) -> Value {
+    let elements: usize = dims.iter().product();
+    json!({"shape": dims, "dtype": "float32", "bytes": 4 * elements})
+}
+
+/// As the spec writes it.
+fn preprocess(preprocess: &Preprocess) -> Value {
+    let resize = match preprocess.resize {
+        None => Value::Null,
+        Some(Resize::Shorter(size)) => json!(size),
+        Some(Resize::Exact(size)) => json!(size),
+    };
+    json!({
+        "resize": resize,
+        "crop": preprocess.crop,
+        "color": preprocess.color.to_string(),
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+    })
+}
+
+fn layer(node: &Node, algorithm: Algorithm) -> Value {
+    let (method, error) = match (&node.op, algorithm) {
+        (Op::Conv(conv), Algorithm::Winograd { m }) => {
+            let winograd = algorithm::winograd(conv, m);
+            (Some(algorithm.to_string()), winograd.map(|winograd| winograd.expected_error()))
+        }
+        (Op::Conv(_), Algorithm::Direct) => (Some(algorithm.to_string()), None),
+        _ => (None, None),
+    };
+    json!({
+        "name": node.name,
+        "op": node.op.name(),
+        "layers": node.sources,
+        "algorithm": method,
+        "expected_error": error,
+    })
+}

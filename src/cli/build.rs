@@ -1,0 +1,121 @@
+//! `alexc build`: a net as files that an app links or loads.
+
+use super::args::{BuildArgs, Stage};
+use super::dump::later_stage;
+use super::failure::{Failure, print, print_json, write};
+use super::{load, progress};
+use crate::artifact::{Artifact, Kind, make_folder};
+use crate::compile::{self, Compiled};
+use crate::graph::Graph;
+use crate::spec::Spec;
+use crate::weights;
+use alexc_runtime::weights::Weights;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Where the numbered dumps go.
+const DUMPS: &str = "dumps";
+
+pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
+    let mut kinds = args.emit.clone();
+    if kinds.is_empty() {
+        kinds = vec![Kind::Staticlib, Kind::Header, Kind::Manifest];
+        kinds.extend(args.weights.is_some().then_some(Kind::Weights));
+    }
+    if kinds.contains(&Kind::Weights) && args.weights.is_none() {
+        return Err(Failure::Usage(
+            "--emit weights needs --weights FILE.safetensors (or random:SEED for a trial)"
+                .to_owned(),
+        ));
+    }
+    let (spec, mut graph) = load::graph(&args.spec, &args.common)?;
+    if args.logits {
+        load::without_softmax(&mut graph);
+    }
+    let labels = load::labels(&spec, &args.spec, &graph)?.unwrap_or_default();
+    let mut options = load::options(&args.common, &args.compile, args.target.as_deref())?;
+    options.texts = args.dumps;
+    // Whether the weights fit is known before anything is compiled or written.
+    let source = match &args.weights {
+        Some(weights) => Some(weights::open(weights)?.check(&graph.tensors())?),
+        None => None,
+    };
+    let compiled = compile::compile(&graph, &options)?;
+    let packed = match source {
+        Some(source) => Some(pack(&compiled, &source, options.threads, args.common.quiet)?),
+        None => None,
+    };
+    let artifact = Artifact {
+        spec: &spec,
+        compiled: &compiled,
+        options: &options,
+        labels: &labels,
+        weights: packed.as_ref(),
+    };
+    let written = artifact.write(&kinds, &args.output)?;
+    if args.dumps {
+        write_dumps(&args.output.join(DUMPS), &spec, &graph, &compiled)?;
+    }
+    if args.common.json {
+        let files: Vec<Value> = written
+            .iter()
+            .map(|file| {
+                let path = file.path.to_string_lossy();
+                json!({"kind": file.kind.name(), "path": path, "bytes": file.bytes})
+            })
+            .collect();
+        return print_json(&json!({
+            "model": graph.name,
+            "name": compiled.program.name,
+            "target": compiled.target,
+            "compile_ms": compiled.timings.total().as_secs_f64() * 1e3,
+            "files": files,
+        }));
+    }
+    if args.common.quiet {
+        return Ok(());
+    }
+    let lines =
+        written.iter().map(|file| format!("{:>12} bytes  {}\n", file.bytes, file.path.display()));
+    print(&lines.collect::<String>())
+}
+
+fn pack(
+    compiled: &Compiled,
+    source: &weights::Checked,
+    threads: usize,
+    quiet: bool,
+) -> Result<Weights, Failure> {
+    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, quiet);
+    let packed = compile::pack(compiled, source, threads, |elements| {
+        bar.inc(elements as u64 * 4);
+    })?;
+    bar.finish_and_clear();
+    Ok(packed)
+}
+
+/// What every stage made, in their order.
+fn write_dumps(
+    folder: &Path,
+    spec: &Spec,
+    graph: &Graph,
+    compiled: &Compiled,
+) -> Result<(), Failure> {
+    make_folder(folder)?;
+    let later = |stage| later_stage(compiled, stage, None);
+    for (index, (name, text)) in [
+        ("spec", spec.to_string()),
+        ("graph", graph.to_string()),
+        ("fused", later(Stage::Fused)),
+        ("plan", later(Stage::Plan)),
+        ("kernel", later(Stage::Kernel)),
+        ("clif", later(Stage::Clif)),
+        ("asm", later(Stage::Asm)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write(Some(&folder.join(format!("{index:02}-{name}.txt"))), &text)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! `alexc build`: its files, linked by the C compiler and run.
+
+mod common;
+
+use alexc::picture;
+use common::command::{alexc, failure, stdout};
+use common::golden::path;
+use common::nets;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const WEIGHTS: [&str; 2] = ["--weights", "specs/digits/digits.safetensors"];
+
+/// `alexc build specs/SPEC.yaml` with more arguments, into `folder`.
+fn build(spec: &str, folder: &Path, arguments: &[&str]) -> String {
+    let mut command = alexc();
+    command.args(["build", &format!("specs/{spec}.yaml")]).arg("-o").arg(folder).args(arguments);
+    stdout(&mut command)
+}
+
+/// Names and contents of the files of a folder and of those in it.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(inner, b)| (format!("{name}/{inner}"), b)));
+        } else {
+            found.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    files(folder).into_keys().collect()
+}
+
+/// Symbols that the linker must find elsewhere.
+fn undefined(object: &Path) -> Vec<String> {
+    let listed = stdout(Command::new("nm").args(["-u", "-f", "posix"]).arg(object));
+    let symbols = listed.lines().filter_map(|line| line.strip_suffix(" U"));
+    symbols.map(|line| line.trim().to_owned()).collect()
+}
+
+/// The example of examples/c, compiled against what stands in `folder`.
+fn classifier(folder: &Path) -> std::path::PathBuf {
+    let program = folder.join("classify");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
+    cc.arg(folder).arg(path("examples/c/classify.c")).arg(folder.join("libdigits.a"));
+    stdout(cc.arg("-o").arg(&program));
+    program
+}
+
+#[test]
+fn a_c_program_answers_as_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("digits", folder, &WEIGHTS);
+    assert_eq!(names(folder), ["digits.h", "digits.json", "digits.weights", "libdigits.a"]);
+    assert_eq!(undefined(&folder.join("libdigits.a")), [""; 0]);
+    let program = classifier(folder);
+
+    let (spec, graph) = nets::load("digits", 1);
+    let shape = graph.values[graph.input.index()].shape;
+    let labels = fs::read_to_string(path("specs/digits/labels.txt")).unwrap();
+    assert_eq!(labels.lines().count(), 10);
+    let [npy, raw, found] = ["run.npy", "input.f32", "output.f32"].map(|name| folder.join(name));
+    for (class, label) in labels.lines().enumerate() {
+        let png = format!("specs/digits/{label}.png");
+        let mut run = alexc();
+        run.args(["run", "specs/digits.yaml", "--quiet", "--input", &png]).args(WEIGHTS);
+        stdout(run.arg("--output").arg(&npy));
+
+        let input = picture::load(&path(&png), spec.preprocess.as_ref(), &shape).unwrap();
+        fs::write(&raw, input.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        let mut classify = Command::new(&program);
+        let printed = stdout(classify.arg(folder.join("digits.weights")).args([&raw, &found]));
+        assert!(printed.starts_with(&format!("{class} ")), "{label}: {printed}");
+
+        // The numbers are the last of a .npy file.
+        let (expected, found) = (fs::read(&npy).unwrap(), fs::read(&found).unwrap());
+        assert_eq!(found.len(), 40);
+        assert!(expected.ends_with(&found), "{label}: other bits than `run`");
+    }
+}
+
+#[test]
+fn alexnet_is_small_and_needs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("alexnet", folder, &["--emit", "object,staticlib,header,manifest,module"]);
+    let found = files(folder);
+    let expected = ["alexnet.alexc", "alexnet.h", "alexnet.json", "alexnet.o", "libalexnet.a"];
+    assert!(found.keys().eq(expected), "{:?}", found.keys());
+    for name in ["alexnet.o", "libalexnet.a", "alexnet.alexc"] {
+        assert!(found[name].len() < 300_000, "{name}: {} bytes", found[name].len());
+    }
+    for name in ["alexnet.o", "libalexnet.a"] {
+        let needed = undefined(&folder.join(name));
+        assert!(needed.iter().all(|name| name == "memcpy" || name == "memset"), "{needed:?}");
+    }
+
+    let manifest: Value = serde_json::from_slice(&found["alexnet.json"]).unwrap();
+    assert_eq!(manifest["input"]["shape"], serde_json::json!([1, 3, 224, 224]));
+    assert_eq!(manifest["output"]["bytes"], 4000);
+    assert_eq!(manifest["labels"].as_array().unwrap().len(), 1000);
+    assert_eq!(manifest["hashes"]["weights"], Value::Null);
+    for file in manifest["files"].as_array().unwrap() {
+        let name = file["name"].as_str().unwrap();
+        assert_eq!(file["bytes"], found[name].len(), "{name}");
+    }
+}
+
+#[test]
+fn two_builds_are_the_same() {
+    let once = || {
+        let folder = tempfile::tempdir().unwrap();
+        let every = ["--emit", "object,staticlib,header,weights,manifest,module", "--dumps"];
+        build("digits", folder.path(), &[&every[..], &WEIGHTS].concat());
+        files(folder.path())
+    };
+    let (first, second) = (once(), once());
+    assert_eq!(first.len(), 6 + 7);
+    for (name, bytes) in &first {
+        assert!(!bytes.is_empty() && second[name] == *bytes, "{name}");
+    }
+    // The same stages as `dump` shows.
+    let mut dump = alexc();
+    let plan = stdout(dump.args(["dump", "specs/digits.yaml", "--stage", "plan"]));
+    assert_eq!(first["dumps/03-plan.txt"], plan.as_bytes());
+}
+
+#[test]
+fn every_level_of_the_cpu_can_be_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for level in ["x86-64-v2", "x86-64-v3", "x86-64-v4"] {
+        let target = ["--target", "x86_64-unknown-linux-gnu", "--target-cpu", level];
+        build("digits", folder.path(), &target);
+        let manifest = fs::read(folder.path().join("digits.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["target"]["level"], level);
+        seen.push(fs::read(folder.path().join("libdigits.a")).unwrap());
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2]);
+}
+
+#[test]
+fn what_cannot_be_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("new");
+    let refused = |arguments: &[&str]| {
+        let mut command = alexc();
+        command.args(["build", "specs/digits.yaml", "-o"]).arg(&missing).args(arguments);
+        failure(&mut command)
+    };
+    let (code, message) = refused(&["--emit", "weights"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("--emit weights needs --weights"), "{message}");
+    let (code, message) = refused(&["--weights", "no.safetensors"]);
+    assert!(code == 1 && message.contains("no.safetensors"), "{message}");
+    let (code, message) = refused(&["--target", "pdp11-dec-unix"]);
+    assert!(code == 2 && message.contains("pdp11"), "{message}");
+    assert!(!missing.exists(), "nothing is written where nothing can be made");
+
+    fs::write(&missing, "a file").unwrap();
+    let (code, message) = refused(&[]);
+    assert!(code == 1 && message.contains("new"), "{message}");
+    assert_eq!(fs::read(&missing).unwrap(), b"a file");
+}
