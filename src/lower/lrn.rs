@@ -113,7 +113,8 @@ impl Lowering<'_> {
         self.call(draft);
     }
 
-    /// Normalises the rows under one row of pooling windows into scratch, then pools them there.
+    /// Normalises the rows under a strip of pooling windows into scratch and pools them there.
+    /// Rows that the next windows of the strip share are kept.
     pub(super) fn lrn_pool(&mut self, lrn: &Lrn, pool: &Pool, input: Operand, output: Operand) {
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);
@@ -123,6 +124,8 @@ impl Lowering<'_> {
         let (rows, columns) = spans_of(pool, &layout, &output.layout);
         let row = layout.w * BLOCK;
         let map = layout.blocks() * row;
+        let shared = kernel_rows.saturating_sub(sh);
+        let strip = strip_rows(output.layout.h, output.layout.n, shared);
 
         let mut draft = Draft::new("lrn_pool");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
@@ -131,24 +134,60 @@ impl Lowering<'_> {
         let normal = draft.buffer("normalised", Argument::Local, kernel_rows * map, Access::Local);
         let b = &mut draft.b;
         let n = b.parallel("n", output.layout.n);
-        let oy = b.parallel("oy", output.layout.h);
-        b.repeat("ky", kernel_rows, |b, ky| {
-            let y = &oy * sh + &ky;
-            let store_at = |cb: &Affine, x: &Affine| &ky * map + cb * row + x * BLOCK;
-            normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), normal, &store_at, lanes);
-        });
-        b.repeat("cb", output.layout.blocks(), |b, cb| {
-            b.repeat("ox", output.layout.w, |b, ox| {
-                for lane in (0..BLOCK).step_by(width) {
-                    let at = |y: &Affine, x: &Affine| y * map + &cb * row + x * BLOCK + lane;
-                    let source = Source { buffer: normal, at: &at };
-                    let corner = (&Affine::default(), &(&ox * sw));
-                    let spans = (&rows[0], &columns[0]);
-                    let value = pool::window(b, pool, &source, spans, corner, lanes);
-                    b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
-                }
+        let strips = b.parallel("strip", output.layout.h / strip);
+        let normalise = |b: &mut Builder, first: usize, count: usize, oy: &Affine| {
+            b.repeat("ky", count, |b, ky| {
+                let slot = ky + first;
+                let y = oy * sh + &slot;
+                let store_at = |cb: &Affine, x: &Affine| &slot * map + cb * row + x * BLOCK;
+                normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), normal, &store_at, lanes);
+            });
+        };
+        let kept = if strip > 1 { shared } else { 0 };
+        normalise(b, 0, kept, &(&strips * strip));
+        b.repeat("r", strip, |b, r| {
+            let oy = &strips * strip + r;
+            normalise(b, kept, kernel_rows - kept, &oy);
+            b.repeat("cb", output.layout.blocks(), |b, cb| {
+                b.repeat("ox", output.layout.w, |b, ox| {
+                    for lane in (0..BLOCK).step_by(width) {
+                        let at = |y: &Affine, x: &Affine| y * map + &cb * row + x * BLOCK + lane;
+                        let source = Source { buffer: normal, at: &at };
+                        let corner = (&Affine::default(), &(&ox * sw));
+                        let spans = (&rows[0], &columns[0]);
+                        let value = pool::window(b, pool, &source, spans, corner, lanes);
+                        b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
+                    }
+                });
+            });
+            b.repeat("i", kept * map / width, |b, i| {
+                let value = b.load(lanes, normal, &i * width + (kernel_rows - kept) * map);
+                b.store(normal, i * width, value);
             });
         });
         self.call(draft);
+    }
+}
+
+/// Rows of a strip: many save work where rows are shared, but a thread should find several strips.
+fn strip_rows(rows: usize, images: usize, shared: usize) -> usize {
+    const STRIPS: usize = 9;
+    if shared == 0 {
+        return 1;
+    }
+    let fits = |strip: &usize| rows.is_multiple_of(*strip) && rows / strip * images >= STRIPS;
+    (1..=rows).rev().find(fits).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::strip_rows;
+
+    #[test]
+    fn strips_leave_work_for_every_thread() {
+        assert_eq!(strip_rows(27, 1, 1), 3);
+        assert_eq!(strip_rows(13, 1, 1), 1);
+        assert_eq!(strip_rows(13, 16, 1), 13);
+        assert_eq!(strip_rows(27, 16, 0), 1);
     }
 }
