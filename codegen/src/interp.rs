@@ -4,7 +4,7 @@
 //! jumps, and every distinct sum of loop variables (a *stride sum*) kept as one running number
 //! that loops advance. Tests run 10^8 instructions through this.
 
-use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
+use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary};
 use crate::verify::Verified;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -309,6 +309,9 @@ impl<'k> Flat<'k> {
                         Unary::Sqrt => each(lanes, out, |i| src[i].sqrt()),
                         Unary::Round => each(lanes, out, |i| src[i].round_ties_even()),
                         Unary::Pow2 => each(lanes, out, |i| pow2(src[i])),
+                        Unary::RootGuess => each(lanes, out, |i| {
+                            f32::from_bits(ROOT_GUESS.wrapping_sub(src[i].to_bits() >> 2))
+                        }),
                     }
                 }
                 Op::Binary { op, lanes, dst, a, b } => {

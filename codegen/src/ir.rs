@@ -108,7 +108,13 @@ pub enum Unary {
     Round,
     /// `2^x` for an integral `x` in -126..=127 (other values: unspecified, but no trap).
     Pow2,
+    /// `x^(-1/4)` within 3.2% for a positive normal `x`: the integer [`ROOT_GUESS`] minus a quarter
+    /// of the bits of `x`, as Newton's iteration wants it to begin with. Defined for all bits.
+    RootGuess,
 }
+
+/// See [`Unary::RootGuess`]: 5/4 of the bits of 1.0, less what makes the largest error least.
+pub const ROOT_GUESS: u32 = 0x4f58_4000;
 
 /// Functions of two registers of the same lane count, lane by lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

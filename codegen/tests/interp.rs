@@ -306,6 +306,9 @@ impl Walk<'_> {
                     Unary::Sqrt => x.sqrt(),
                     Unary::Round => x.round_ties_even(),
                     Unary::Pow2 => x.exp2(),
+                    Unary::RootGuess => {
+                        f32::from_bits(0x4f58_4000u32.wrapping_sub(x.to_bits() / 4))
+                    }
                 })
                 .collect(),
             Inst::Binary { op, a, b, .. } => (0..lanes)

@@ -84,8 +84,13 @@ fn normalise_row(
                 }
                 let base = b.fma(sum, scale, k);
                 let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
-                let divisor = math::power(b, base, lrn.beta);
-                let result = b.binary(Binary::Div, value, divisor);
+                let result = if lrn.beta == 0.75 && lrn.k >= math::ROOT_LEAST {
+                    let factor = math::power_minus_three_quarters(b, base);
+                    b.binary(Binary::Mul, value, factor)
+                } else {
+                    let divisor = math::power(b, base, lrn.beta);
+                    b.binary(Binary::Div, value, divisor)
+                };
                 b.store(y_buffer, store_at(&cb, &x) + lane, result);
             }
         });
@@ -140,7 +145,17 @@ impl Lowering<'_> {
                 let slot = ky + first;
                 let y = oy * sh + &slot;
                 let store_at = |cb: &Affine, x: &Affine| &slot * map + cb * row + x * BLOCK;
-                normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), normal, &store_at, lanes);
+                normalise_row(
+                    b,
+                    lrn,
+                    input,
+                    x_buffer,
+                    &squares,
+                    (&n, &y),
+                    normal,
+                    &store_at,
+                    lanes,
+                );
             });
         };
         let kept = if strip > 1 { shared } else { 0 };

@@ -110,3 +110,24 @@ pub(super) fn power(b: &mut Builder, x: Reg, exponent: f64) -> Reg {
     }
     product.unwrap_or_else(|| constant_like(b, x, 1.0))
 }
+
+/// Least argument for [`power_minus_three_quarters`]: the iteration needs a normal number.
+pub(super) const ROOT_LEAST: f64 = 1e-6;
+
+/// x^(-3/4) for x >= [`ROOT_LEAST`], relative error at most 5.3e-7: the cube of x^(-1/4), which
+/// three steps of Newton's iteration z' = z (5/4 - x/4 z^4) find from a guess within 3.2%. Half
+/// the time of two square roots and a division, and the same bits on every CPU.
+pub(super) fn power_minus_three_quarters(b: &mut Builder, x: Reg) -> Reg {
+    let minus_quarter = constant_like(b, x, -0.25);
+    let five_quarters = constant_like(b, x, 1.25);
+    let scaled = b.binary(Binary::Mul, x, minus_quarter);
+    let mut z = b.unary(Unary::RootGuess, x);
+    for _ in 0..3 {
+        let square = b.binary(Binary::Mul, z, z);
+        let fourth = b.binary(Binary::Mul, square, square);
+        let factor = b.fma(scaled, fourth, five_quarters);
+        z = b.binary(Binary::Mul, z, factor);
+    }
+    let square = b.binary(Binary::Mul, z, z);
+    b.binary(Binary::Mul, square, z)
+}

@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter};
 
 impl Unary {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Copy, Self::Neg, Self::Abs, Self::Sqrt, Self::Round, Self::Pow2];
+    pub const ALL: [Self; 7] =
+        [Self::Copy, Self::Neg, Self::Abs, Self::Sqrt, Self::Round, Self::Pow2, Self::RootGuess];
 
     /// Name in the text form.
     pub fn name(self) -> &'static str {
@@ -17,6 +17,7 @@ impl Unary {
             Unary::Sqrt => "sqrt",
             Unary::Round => "round",
             Unary::Pow2 => "pow2",
+            Unary::RootGuess => "root_guess",
         }
     }
 }

@@ -110,6 +110,8 @@ impl Op {
     pub(super) const ADD_INT: Op = op(1, 1, 0xfe, Tuple::Full);
     /// Group with /6: shift left by an immediate; the destination is the vvvv operand.
     pub(super) const SHIFT: Op = op(1, 1, 0x72, Tuple::Full);
+    /// Group with /2: logical shift right by an immediate, otherwise as [`Op::SHIFT`].
+    pub(super) const SHIFT_RIGHT: Op = op(1, 1, 0x72, Tuple::Full);
     pub(super) const WIDEN_F16: Op = op(2, 1, 0x13, Tuple::Half);
     pub(super) const WIDEN_U16: Op = op(2, 1, 0x33, Tuple::Half);
     pub(super) const WIDEN_I8: Op = op(2, 1, 0x21, Tuple::Quarter);

@@ -7,7 +7,7 @@ mod allocate;
 mod encode;
 mod plan;
 
-use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
+use crate::ir::{Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Unary};
 use crate::streams::{Place, Root, resolve};
 use crate::verify::Verified;
 use alexc_runtime::cpu::Level;
@@ -581,6 +581,15 @@ impl<'a> Emitter<'a> {
             Unary::Round => {
                 let second = (width == Width::Scalar).then_some(src);
                 self.asm.vector_immediate(Op::ROUND, width, to, second, Rm::Reg(src), 8);
+            }
+            Unary::RootGuess => {
+                // -(bits / 4) + constant: the subtraction needs the constant first, so the
+                // quarter is complemented: c - q = c + !q + 1.
+                self.asm.vector_immediate(Op::SHIFT_RIGHT, full, 2, Some(to), Rm::Reg(src), 2);
+                let ones = self.asm.constant(u32::MAX, full);
+                self.asm.vector(Op::XOR, full, to, Some(to), Rm::Pool(ones));
+                let guess = self.asm.constant(ROOT_GUESS + 1, full);
+                self.asm.vector(Op::ADD_INT, full, to, Some(to), Rm::Pool(guess));
             }
             Unary::Pow2 => {
                 self.asm.vector(Op::TO_INT, full, to, None, Rm::Reg(src));

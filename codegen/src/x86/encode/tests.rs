@@ -182,6 +182,12 @@ fn immediates() {
         assert_eq!(decoded.op0_register(), register(width, 18));
         assert_eq!(decoded.op1_register(), register(width, 5));
         assert_eq!(decoded.immediate8(), 23);
+        let mut asm = Assembler::default();
+        asm.vector_immediate(Op::SHIFT_RIGHT, width, 2, Some(18), Rm::Reg(5), 2);
+        let decoded = decode(asm);
+        assert_eq!(decoded.mnemonic(), Mnemonic::Vpsrld);
+        assert_eq!(decoded.op0_register(), register(width, 18));
+        assert_eq!(decoded.immediate8(), 2);
     }
     for (width, reg, mnemonic) in [
         (Width::Scalar, 3, Mnemonic::Vroundss),
