@@ -15,11 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 
 import alexc
 import engines
+import machine
 import workers
 from exports import HERE, Exports
 from workers import Turn, Worker, WorkerError
@@ -38,6 +40,8 @@ class Plan:
     tolerances: dict[str, float]
     rounds: int
     turn_s: float
+    # How long all waiting for a quiet machine may take in one contest.
+    patience_s: float
     seed: int
 
 
@@ -74,6 +78,11 @@ def say(text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def one_line(text: str) -> str:
+    """What a program said, fit for a cell of a table."""
+    return " ".join(text.replace("|", "/").split())[:300] or "it said nothing"
+
+
 def prepare(plan: Plan, files: Exports, batch: int) -> dict[str, str]:
     """Writes all files for a batch size. Answers with the engines that could not, and why."""
     net = files.net()
@@ -92,8 +101,8 @@ def _prepare_one(plan: Plan, files: Exports, batch: int, name: str, forms: list[
     command = [sys.executable, HERE / "prepare.py", files.root, str(plan.seed), str(batch), name, *forms]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise WorkerError(f"export for {name} ended with {done.returncode}: {words[0]}")
+        words = one_line("".join(done.stderr.strip().splitlines()[-1:]))
+        raise WorkerError(f"export for {name} ended with {done.returncode}: {words}")
 
 
 def relative_error(logits: np.ndarray, reference: np.ndarray) -> float:
@@ -116,15 +125,43 @@ def measure(plan: Plan, files: Exports, batch: int, threads: int, failed: dict[s
             if entry.problem is None:
                 say(f"{files.root.name}, batch {batch}, {threads} threads: loading {entry.name} ({entry.form})")
                 _start(plan, entry, files, batch, threads)
-        chosen = _fastest_forms(entries)
+        quiet = Quiet(plan.patience_s)
+        chosen = _fastest_forms(quiet, entries)
         running = [entry for entry in chosen if entry.worker]
         if running:
-            _rounds(plan, running)
+            _rounds(plan, quiet, running)
         return chosen
     finally:
         for entry in entries:
             if entry.worker:
                 entry.worker.close()
+
+
+class Quiet:
+    """Turns on a quiet machine, as long as patience lasts.
+
+    A turn in which other processes took part of the cores is measured again. Their CPU time alone
+    decides that, never the times measured, so nothing is picked by its result.
+    """
+
+    def __init__(self, patience_s: float):
+        self._left_s = patience_s
+
+    def turn(self, entry: Entry, warmup: int, count: int) -> Turn:
+        """The first undisturbed turn, or the last one."""
+        while True:
+            self.wait()
+            start = time.monotonic()
+            turn = entry.worker.turn(warmup, count)
+            if turn.others_share <= machine.QUIET or self._left_s <= 0:
+                return turn
+            self._left_s -= time.monotonic() - start
+
+    def wait(self) -> None:
+        """Returns when the machine is quiet, or patience is at its end."""
+        start = time.monotonic()
+        machine.wait_for_quiet(self._left_s)
+        self._left_s -= time.monotonic() - start
 
 
 def _entries(plan: Plan, files: Exports, batch: int, failed: dict[str, str]) -> list[Entry]:
@@ -153,7 +190,7 @@ def _start(plan: Plan, entry: Entry, files: Exports, batch: int, threads: int) -
                 command = alexc.run_command(plan.alexc, flags, files, batch, threads, logits)
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
-                    raise WorkerError(f"alexc run ended with {done.returncode}: {done.stderr.strip()}")
+                    raise WorkerError(f"alexc run ended with {done.returncode}: {one_line(done.stderr)}")
                 entry.version = alexc.version(plan.alexc)
                 entry.worker = Worker(entry.name, alexc.bench_command(
                     plan.alexc, flags, files, batch, threads), threads)
@@ -169,7 +206,15 @@ def _start(plan: Plan, entry: Entry, files: Exports, batch: int, threads: int) -
             entry.worker.pause()
             entry.trial.append(entry.worker.turn(1, 1))
         except (OSError, WorkerError) as error:
-            _drop(entry, str(error))
+            _drop(entry, one_line(str(error)))
+
+
+def _take_turn(quiet: Quiet, entry: Entry, warmup: int, count: int) -> Turn | None:
+    try:
+        return quiet.turn(entry, warmup, count)
+    except (OSError, WorkerError) as error:
+        _drop(entry, one_line(str(error)))
+        return None
 
 
 def _drop(entry: Entry, problem: str | None) -> None:
@@ -180,8 +225,8 @@ def _drop(entry: Entry, problem: str | None) -> None:
         entry.worker = None
 
 
-def _fastest_forms(entries: list[Entry]) -> list[Entry]:
-    """Three short interleaved turns for each form of an engine that has several; one is kept.
+def _fastest_forms(quiet: Quiet, entries: list[Entry]) -> list[Entry]:
+    """Short interleaved turns for each form of an engine, three where there are several; one is kept.
 
     An engine none of whose forms works is kept with its first form's problem.
     """
@@ -191,19 +236,24 @@ def _fastest_forms(entries: list[Entry]) -> list[Entry]:
     chosen = []
     for forms in by_name.values():
         working = [entry for entry in forms if entry.worker]
-        for _ in range(3 if len(working) > 1 else 0):
+        for _ in range(3 if len(working) > 1 else 1):
             for entry in working:
-                count = max(1, min(20, math.ceil(250 / min(entry.trial[-1].times_ms))))
-                entry.trial.append(entry.worker.turn(1, count))
-        working.sort(key=lambda entry: min(time for turn in entry.trial for time in turn.times_ms))
+                if entry.worker:
+                    count = max(1, min(20, math.ceil(250 / _trial_ms(entry))))
+                    entry.trial += filter(None, [_take_turn(quiet, entry, 1, count)])
+        working = sorted((entry for entry in working if entry.worker), key=_trial_ms)
         for entry in working[1:]:
             _drop(entry, None)
         chosen.append((working or forms)[0])
     return chosen
 
 
-def _rounds(plan: Plan, entries: list[Entry]) -> None:
-    fastest = min(min(entry.trial[-1].times_ms) for entry in entries)
+def _trial_ms(entry: Entry) -> float:
+    return min(time for turn in entry.trial for time in turn.times_ms)
+
+
+def _rounds(plan: Plan, quiet: Quiet, entries: list[Entry]) -> None:
+    fastest = min(map(_trial_ms, entries))
     count = max(3, min(200, math.ceil(plan.turn_s * 1e3 / fastest)))
     warmup = max(1, min(5, count // 5))
     for number in range(plan.rounds):
@@ -211,7 +261,6 @@ def _rounds(plan: Plan, entries: list[Entry]) -> None:
         first = number % len(entries)
         for entry in entries[first:] + entries[:first]:
             if entry.worker:
-                try:
-                    entry.turns.append(entry.worker.turn(warmup, count))
-                except WorkerError as error:
-                    _drop(entry, str(error))
+                turn = _take_turn(quiet, entry, warmup, count)
+                if turn:
+                    entry.turns.append(turn)

@@ -47,7 +47,7 @@ def of_alexc(plan, flags, files, batch, threads, logits) -> dict:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             log.seek(0)
-            words = log.read().decode(errors="replace").strip()
+            words = contest.one_line(log.read().decode(errors="replace"))
             raise workers.WorkerError(f"alexc run ended with {process.returncode}: {words}")
     return {"first_answer_ms": total_ms, "process_ms": total_ms, "peak_bytes": usage.ru_maxrss * 1024}
 
@@ -84,6 +84,7 @@ def measure(plan, files, batch, threads) -> list[dict]:
     for path in files.root.iterdir():
         path.read_bytes()  # into the page cache, for all alike
 
+    quiet = contest.Quiet(plan.patience_s)
     for number in range(plan.rounds):
         first = number % len(rows)
         for row in rows[first:] + rows[:first]:
@@ -92,6 +93,7 @@ def measure(plan, files, batch, threads) -> list[dict]:
             contest.say(f"round {number + 1} of {plan.rounds}: {row['engine']} ({row['form']})")
             with tempfile.TemporaryDirectory() as folder:
                 logits = pathlib.Path(folder) / "logits.npy"
+                quiet.wait()
                 try:
                     if row["engine"] in plan.variants:
                         flags = plan.variants[row["engine"]]
@@ -104,7 +106,7 @@ def measure(plan, files, batch, threads) -> list[dict]:
                         raise workers.WorkerError(f"logits are {row['logits_error']:.1e} off")
                     row["runs"].append(found)
                 except (OSError, workers.WorkerError) as error:
-                    row["problem"], row["runs"] = str(error), []
+                    row["problem"], row["runs"] = contest.one_line(str(error)), []
     return rows
 
 

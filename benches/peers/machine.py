@@ -6,12 +6,16 @@ import os
 import pathlib
 import platform
 import re
+import time
 
 _FEATURES = (
     "sse4_2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
     "avx512_bf16", "avx512_fp16", "amx_tile", "asimd", "asimdhp", "asimddp", "sve",
 )
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+# More than this of a core taken by other processes, and times are not to be trusted.
+QUIET = 0.05
 
 
 def describe() -> dict:
@@ -50,3 +54,13 @@ def peak_bytes(pid: int) -> int:
     """The most resident memory that a living process has had."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)[1]) * 1024
+
+
+def wait_for_quiet(patience_s: float) -> None:
+    """Returns once nobody has used the machine for a moment, or after `patience_s`."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        before = busy_seconds()
+        time.sleep(0.3)
+        if busy_seconds() - before <= 0.3 * QUIET:
+            return

@@ -7,9 +7,6 @@ import statistics
 import machine
 from contest import Entry, Plan
 
-# More than this of a core taken by other processes, and times are not to be trusted.
-_QUIET = 0.05
-
 
 def measurement(net: str, batch: int, threads: int, entries: list[Entry], variants: dict) -> dict:
     """One contest as JSON: every engine's times, and every variant of alexc against every peer."""
@@ -66,7 +63,7 @@ def contest_table(found: dict) -> str:
         lines.append(line)
     text = f"## {found['net']}, batch {found['batch']}, {found['threads']} threads\n\n{table(head, lines)}"
     share = found["others_share_of_a_core"]
-    if share and share["mean"] > _QUIET:
+    if share and share["mean"] > machine.QUIET:
         text += (f"\n\nOther processes took {share['mean']:.0%} of a core meanwhile (at most "
                  f"{share['max']:.0%} in a turn): these times are not to be trusted.")
     return text

@@ -42,6 +42,9 @@ def arguments(program: str) -> argparse.ArgumentParser:
                         help="another allowed error of the logits")
     parser.add_argument("--form", action="append", default=[], metavar="ENGINE=FORM",
                         help="run an engine in this form alone")
+    parser.add_argument("--patience", type=float, default=60.0, metavar="SECONDS",
+                        help="how long to wait at one batch size and thread count, all in all, for others to "
+                             "leave the machine alone")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything as JSON")
     return parser
 
@@ -67,6 +70,7 @@ def plan_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> conte
         tolerances={name: float(value) for name, value in _pairs(parser, given.tolerance).items()},
         rounds=given.rounds,
         turn_s=getattr(given, "turn_seconds", 0.0),
+        patience_s=given.patience,
         seed=given.seed,
     )
 
