@@ -118,6 +118,65 @@ fn alexnet_is_small_and_needs_nothing() {
 }
 
 #[test]
+fn a_module_runs_as_its_spec_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("digits", folder, &[&["--emit", "module,weights"], &WEIGHTS[..]].concat());
+    assert_eq!(names(folder), ["digits.alexc", "digits.weights"]);
+    let module = folder.join("digits.alexc");
+    let [of_spec, of_module] = ["spec.npy", "module.npy"].map(|name| folder.join(name));
+    let input = ["--input", "specs/digits/seven.png", "--json", "--output"];
+    let run = |net: &Path, output: &Path, more: &[&str]| {
+        stdout(alexc().arg("run").arg(net).args(input).arg(output).args(more))
+    };
+    let expected = run(Path::new("specs/digits.yaml"), &of_spec, &WEIGHTS);
+    // The same labels, the same percentages, the same bits.
+    assert_eq!(run(&module, &of_module, &[]), expected);
+    assert!(expected.contains("\"seven\""), "{expected}");
+    assert_eq!(fs::read(&of_module).unwrap(), fs::read(&of_spec).unwrap());
+
+    let bench: Value = serde_json::from_str(&stdout(alexc().arg("bench").arg(&module).args([
+        "--iters",
+        "3",
+        "--threads",
+        "1",
+        "--json",
+    ])))
+    .unwrap();
+    assert_eq!((&bench["model"], &bench["iters"]), (&"digits".into(), &3.into()));
+    assert!(bench["min_ms"].as_f64().unwrap() > 0.0);
+    let profile = stdout(alexc().arg("profile").arg(&module).args(["--iters", "2"]));
+    assert!(profile.contains("conv1") && profile.contains("limits: "), "{profile}");
+
+    // Elsewhere, of another build, and damaged.
+    let moved = folder.join("moved");
+    fs::rename(folder.join("digits.weights"), &moved).unwrap();
+    let refused = |more: &[&str]| {
+        failure(alexc().arg("run").arg(&module).args(input).arg(&of_module).args(more))
+    };
+    let (code, message) = refused(&[]);
+    assert!(code == 1 && message.contains("digits.weights"), "{message}");
+    assert_eq!(run(&module, &of_module, &["--weights", moved.to_str().unwrap()]), expected);
+    let mut bytes = fs::read(&moved).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(folder.join("digits.weights"), bytes).unwrap();
+    let (code, message) = refused(&[]);
+    assert!(code == 1 && message.contains("damaged"), "{message}");
+    for flags in [&["--batch", "2"][..], &["--math", "strict"], &["--weights", "random:1"]] {
+        let (code, message) = refused(flags);
+        assert!(code == 2 && message.contains("compiled already"), "{message}");
+    }
+}
+
+#[test]
+fn a_spec_does_not_run_without_weights() {
+    let mut run = alexc();
+    run.args(["run", "specs/digits.yaml", "--input", "specs/digits/seven.png"]);
+    let (code, message) = failure(&mut run);
+    assert!(code == 2 && message.contains("--weights"), "{message}");
+}
+
+#[test]
 fn two_builds_are_the_same() {
     let once = || {
         let folder = tempfile::tempdir().unwrap();

@@ -31,6 +31,8 @@ pub struct Module {
     pub labels: Vec<String>,
     /// How a picture becomes the input.
     pub preprocess: Option<Preprocess>,
+    /// The output is that of a softmax.
+    pub probabilities: bool,
 }
 
 impl Module {
@@ -41,6 +43,7 @@ impl Module {
         w.text(&self.compiler);
         w.list(&self.labels, |w, label| w.text(label));
         w.option(self.preprocess.as_ref(), write_preprocess);
+        w.bool(self.probabilities);
         let mut bytes = w.bytes;
         let key = self.program.fingerprint();
         let header = container::header(&KIND, key, &bytes[HEADER_BYTES..], 1);
@@ -58,6 +61,7 @@ impl Module {
             compiler: r.text()?,
             labels: r.list(Reader::text)?,
             preprocess: r.option(read_preprocess)?,
+            probabilities: r.bool()?,
         };
         r.end()?;
         if module.program.fingerprint() != key {
@@ -286,6 +290,7 @@ mod tests {
                 mean: vec![0.1],
                 std: vec![0.25],
             }),
+            probabilities: true,
         }
     }
 
@@ -329,7 +334,7 @@ mod tests {
         assert_eq!(Module::from_bytes(&bytes).unwrap(), module);
         assert!(Module::recognises(&bytes));
         assert!(!Module::recognises(b"name: alexnet"));
-        let plain = Module { labels: vec![], preprocess: None, ..module };
+        let plain = Module { labels: vec![], preprocess: None, probabilities: false, ..module };
         assert_eq!(Module::from_bytes(&plain.to_bytes()).unwrap(), plain);
         for resize in [None, Some(Resize::Exact([3, 7]))] {
             for color in [Color::Rgb, Color::Bgr] {

@@ -23,6 +23,7 @@ pub struct Network {
     weights: Weights,
     labels: Vec<String>,
     preprocess: Option<Preprocess>,
+    probabilities: bool,
 }
 
 // Sharing is the point of it.
@@ -113,11 +114,11 @@ impl Network {
 
     /// Like [`Network::open`], with the weights elsewhere.
     pub fn open_files(module: &Path, weights: &Path) -> Result<Network, OpenError> {
-        let Module { program, labels, preprocess, .. } = Module::open(module)?;
+        let Module { program, labels, preprocess, probabilities, .. } = Module::open(module)?;
         let weights = Weights::open(weights, &program)?;
         let network = Self::new(program, weights)
             .map_err(|source| OpenError::Load { path: module.to_path_buf(), source })?;
-        Ok(Network { labels, preprocess, ..network })
+        Ok(Network { labels, preprocess, probabilities, ..network })
     }
 
     fn for_cpu(cpu: &Cpu, program: Program, weights: Weights) -> Result<Network, LoadError> {
@@ -136,7 +137,8 @@ impl Network {
             return Err(LoadError::WeightsLength { expected, given });
         }
         let code = Code::new(&program.kernels)?;
-        Ok(Network { program, code, weights, labels: Vec::new(), preprocess: None })
+        let (labels, preprocess, probabilities) = (Vec::new(), None, false);
+        Ok(Network { program, code, weights, labels, preprocess, probabilities })
     }
 
     /// What runs.
@@ -167,6 +169,11 @@ impl Network {
     /// How a picture becomes the input, where the module says so.
     pub fn preprocess(&self) -> Option<&Preprocess> {
         self.preprocess.as_ref()
+    }
+
+    /// The output is that of a softmax, where the module says so.
+    pub fn probabilities(&self) -> bool {
+        self.probabilities
     }
 
     pub(crate) fn code(&self) -> &Code {

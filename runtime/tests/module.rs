@@ -46,6 +46,7 @@ fn module() -> Module {
             mean: vec![0.5],
             std: vec![0.5],
         }),
+        probabilities: false,
     }
 }
 

@@ -163,6 +163,7 @@ impl Artifact<'_> {
             compiler: COMPILER.to_owned(),
             labels: self.labels.to_vec(),
             preprocess: self.spec.preprocess.clone(),
+            probabilities: self.compiled.fused.ends_with_softmax(),
         }
     }
 

@@ -151,11 +151,12 @@ pub struct CheckArgs {
 /// `alexc run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The net: a .yaml spec
+    /// The net: a .yaml spec, or a .alexc module with its weights beside it
     pub spec: PathBuf,
-    /// Trained weights as .safetensors, or random:SEED for a trial
+    /// Trained weights as .safetensors, or random:SEED for a trial; of a module its packed weights,
+    /// where they lie elsewhere
     #[arg(long, value_name = "FILE|random:SEED")]
-    pub weights: String,
+    pub weights: Option<String>,
     /// float32 .npy of the input's shape, or a picture (.png, .jpg)
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
@@ -285,11 +286,12 @@ pub struct CompareArgs {
 /// `alexc bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The net: a .yaml spec
+    /// The net: a .yaml spec, or a .alexc module with its weights beside it
     pub spec: PathBuf,
-    /// Weights as .safetensors, or random:SEED
-    #[arg(long, value_name = "FILE|random:SEED", default_value = "random:1")]
-    pub weights: String,
+    /// Weights as .safetensors, or random:SEED [default: random:1]; of a module its packed weights,
+    /// where they lie elsewhere
+    #[arg(long, value_name = "FILE|random:SEED")]
+    pub weights: Option<String>,
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub warmup: usize,
@@ -316,11 +318,12 @@ pub struct BenchArgs {
 /// `alexc profile`.
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
-    /// The net: a .yaml spec
+    /// The net: a .yaml spec, or a .alexc module with its weights beside it
     pub spec: PathBuf,
-    /// Weights as .safetensors, or random:SEED
-    #[arg(long, value_name = "FILE|random:SEED", default_value = "random:1")]
-    pub weights: String,
+    /// Weights as .safetensors, or random:SEED [default: random:1]; of a module its packed weights,
+    /// where they lie elsewhere
+    #[arg(long, value_name = "FILE|random:SEED")]
+    pub weights: Option<String>,
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub warmup: usize,

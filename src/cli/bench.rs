@@ -1,8 +1,8 @@
 //! `alexc bench`: how long a run takes.
 
-use super::args::{BenchArgs, MathArg};
+use super::args::BenchArgs;
 use super::failure::{Failure, print, print_json};
-use super::load::{self, Loaded};
+use super::net::{self, Net, Wish};
 use serde_json::json;
 use std::io::BufRead;
 use std::time::Instant;
@@ -11,20 +11,26 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     if !args.seconds.is_finite() || args.seconds < 0.0 || args.iters == Some(0) {
         return Err(Failure::Usage("--seconds and --iters must be above zero".to_owned()));
     }
-    let (_, graph) = load::graph(&args.spec, &args.common)?;
-    let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
-    let input = load::random_input(&graph);
-    let mut output = vec![0.0; net.compiled.program.output_dims.iter().product()];
+    let mut net = net::open(&Wish {
+        path: &args.spec,
+        weights: args.weights.as_deref().or((!net::is_module(&args.spec)).then_some("random:1")),
+        input: None,
+        logits: false,
+        common: &args.common,
+        compile: &args.compile,
+        device: &args.device,
+    })?;
+    let mut output = net.output();
     if args.interactive {
-        return interactive(&mut net, &input, &mut output);
+        return interactive(&mut net, &mut output);
     }
     for _ in 0..args.warmup {
-        net.session.run(&input, &mut output)?;
+        net.session.run(&net.input, &mut output)?;
     }
     let mut times = Vec::new();
     let start = Instant::now();
     loop {
-        times.push(time_ms(&mut net, &input, &mut output)?);
+        times.push(time_ms(&mut net, &mut output)?);
         let done = match args.iters {
             Some(iters) => times.len() >= iters,
             None => start.elapsed().as_secs_f64() >= args.seconds,
@@ -35,20 +41,21 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     times.sort_by(f64::total_cmp);
     let quantile = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-    let batch = graph.values[graph.input.index()].shape.n();
-    let program = &net.compiled.program;
+    let program = net.program();
+    let batch = program.input_dims[0];
+    let emitter = net.compiled.as_ref().map(|compiled| compiled.emitter.to_string());
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     let variance =
         times.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / times.len().max(2) as f64;
     if args.common.json {
         return print_json(&json!({
-            "model": graph.name,
+            "model": net.model,
             "batch": batch,
             "threads": net.threads,
             "device": "cpu",
-            "target": net.compiled.target,
-            "emitter": net.compiled.emitter.to_string(),
-            "math": if args.compile.math == MathArg::Fast { "fast" } else { "strict" },
+            "target": net.target,
+            "emitter": emitter,
+            "math": net.math,
             "min_ms": times[0],
             "p50_ms": quantile(0.5),
             "p90_ms": quantile(0.9),
@@ -66,9 +73,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         "{}, batch {batch}, {} threads, {}\n\
          min {:.3} ms, p50 {:.3}, p90 {:.3}, p99 {:.3} over {} runs ({:.1} images/s)\n\
          compiled in {:.1} ms, weights packed in {:.1} ms; arena {} bytes, weights {} bytes\n",
-        graph.name,
+        net.model,
         net.threads,
-        net.compiled.emitter,
+        emitter.as_deref().unwrap_or(&net.target),
         times[0],
         quantile(0.5),
         quantile(0.9),
@@ -82,22 +89,21 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     ))
 }
 
-fn time_ms(net: &mut Loaded, input: &[f32], output: &mut [f32]) -> Result<f64, Failure> {
+fn time_ms(net: &mut Net, output: &mut [f32]) -> Result<f64, Failure> {
     let start = Instant::now();
-    net.session.run(input, output)?;
+    net.session.run(&net.input, output)?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
 /// A line with a count on stdin is answered by a line with the times of so many runs: this way a
 /// script can take turns between engines.
-fn interactive(net: &mut Loaded, input: &[f32], output: &mut [f32]) -> Result<(), Failure> {
+fn interactive(net: &mut Net, output: &mut [f32]) -> Result<(), Failure> {
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| Failure::Input(format!("stdin: {e}")))?;
         let count: usize = line.trim().parse().map_err(|_| {
             Failure::Input(format!("stdin: `{line}` is no count of runs; write one number a line"))
         })?;
-        let times: Vec<f64> =
-            (0..count).map(|_| time_ms(net, input, output)).collect::<Result<_, _>>()?;
+        let times: Vec<f64> = (0..count).map(|_| time_ms(net, output)).collect::<Result<_, _>>()?;
         print(&format!("{}\n", json!({ "times_ms": times })))?;
     }
     Ok(())

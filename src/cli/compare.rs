@@ -3,7 +3,7 @@
 
 use super::args::CompareArgs;
 use super::failure::{Failure, print, print_json};
-use super::load;
+use super::{load, net};
 use crate::arrays::Arrays;
 use crate::report::compare::{boundaries, with_arrays, with_reference};
 use crate::report::difference::Tolerance;
@@ -14,10 +14,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("--tolerance must be zero or more".to_owned()));
     }
     let (spec, graph) = load::graph(&args.spec, &args.common)?;
-    let input = match &args.input {
-        Some(path) => load::input(path, &spec, &graph)?,
-        None => load::random_input(&graph),
-    };
+    let shape = graph.values[graph.input.index()].shape;
+    let input = net::input(args.input.as_deref(), spec.preprocess.as_ref(), shape)?;
     let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
     let found = boundaries(&net.compiled, &mut net.session, &input)?;
     let tolerance = Tolerance::new(args.tolerance);

@@ -84,6 +84,7 @@ input_errors!(
     crate::report::limits::LimitsError,
     crate::weights::WeightsError,
     alexc_runtime::network::LoadError,
+    alexc_runtime::network::OpenError,
     alexc_runtime::session::RunError,
     alexc_runtime::session::SessionError,
 );

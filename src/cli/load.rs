@@ -7,10 +7,8 @@ use crate::algorithm::{Algorithm, Math, Override};
 use crate::compile::{self, Compiled, Emitter, Options};
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
-use crate::npy;
-use crate::picture;
 use crate::spec::{self, Spec};
-use crate::weights::{self, Checked, Random};
+use crate::weights::{self, Checked};
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
 use alexc_runtime::network::Network;
@@ -141,22 +139,6 @@ pub(super) fn net(
     let network = Arc::new(Network::new(compiled.program.clone(), packed)?);
     let session = Session::new(&network, threads)?;
     Ok(Loaded { compiled, source, session, threads, compile_time, weights_time })
-}
-
-/// The net's input from a .npy file or a picture. A picture fills every image of the batch.
-pub(super) fn input(path: &Path, spec: &Spec, graph: &Graph) -> Result<Vec<f32>, Failure> {
-    let shape = graph.values[graph.input.index()].shape;
-    if picture::is_picture(path) {
-        let image = picture::load(path, spec.preprocess.as_ref(), &shape)?;
-        return Ok(image.repeat(shape.n()));
-    }
-    Ok(npy::read_input(path, &shape)?)
-}
-
-/// Numbers in -1..1 for trial runs: the generator of random weights, for a tensor named `input`.
-pub(super) fn random_input(graph: &Graph) -> Vec<f32> {
-    let shape = graph.values[graph.input.index()].shape;
-    Random::new(1).input(shape.len())
 }
 
 /// Class names of the spec, where it has any.

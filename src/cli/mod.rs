@@ -10,6 +10,7 @@ mod devices;
 mod dump;
 mod failure;
 mod load;
+mod net;
 mod profile;
 mod progress;
 mod run;

@@ -3,31 +3,38 @@
 use super::args::ProfileArgs;
 use super::failure::{Failure, print, print_json};
 use super::load;
+use super::net::{self, Wish};
 use crate::report::limits;
 use crate::report::profile::{Measured, Profile};
 use std::time::{Duration, Instant};
 
 pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
-    let (_, graph) = load::graph(&args.spec, &args.common)?;
-    let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
+    let mut net = net::open(&Wish {
+        path: &args.spec,
+        weights: args.weights.as_deref().or((!net::is_module(&args.spec)).then_some("random:1")),
+        input: None,
+        logits: false,
+        common: &args.common,
+        compile: &args.compile,
+        device: &args.device,
+    })?;
     let options = load::options(&args.common, &args.compile, None)?;
     let limits = limits::measure(&options, net.threads)?;
-    let input = load::random_input(&graph);
-    let mut output = vec![0.0; net.compiled.program.output_dims.iter().product()];
+    let mut output = net.output();
     for _ in 0..args.warmup {
-        net.session.run(&input, &mut output)?;
+        net.session.run(&net.input, &mut output)?;
     }
     let mut run = Duration::MAX;
-    let mut steps = vec![vec![Duration::ZERO; net.compiled.program.steps.len()]; args.iters];
+    let mut steps = vec![vec![Duration::ZERO; net.program().steps.len()]; args.iters];
     for steps in &mut steps {
         // In turns: what disturbs one disturbs the other as well.
         let start = Instant::now();
-        net.session.run(&input, &mut output)?;
+        net.session.run(&net.input, &mut output)?;
         run = run.min(start.elapsed());
-        net.session.run_profiled(&input, &mut output, steps)?;
+        net.session.run_profiled(&net.input, &mut output, steps)?;
     }
     let measured = Measured { steps, run, threads: net.threads, limits };
-    let profile = Profile::new(&net.compiled, &measured);
+    let profile = Profile::new(net.program(), net.compiled.as_ref(), &measured);
     if args.common.json {
         print_json(&profile.to_json())
     } else {

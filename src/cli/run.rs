@@ -2,31 +2,32 @@
 
 use super::args::RunArgs;
 use super::failure::{Failure, print, print_json};
-use super::load;
-use crate::graph::Op;
+use super::net::{self, Wish};
 use crate::npy;
 use serde_json::json;
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let (spec, mut graph) = load::graph(&args.spec, &args.common)?;
-    if args.logits {
-        load::without_softmax(&mut graph);
-    }
-    let labels = load::labels(&spec, &args.spec, &graph)?;
-    let input = load::input(&args.input, &spec, &graph)?;
-    let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
-    let dims = net.compiled.program.output_dims.clone();
-    let mut output = vec![0.0f32; dims.iter().product()];
-    net.session.run(&input, &mut output)?;
+    let mut net = net::open(&Wish {
+        path: &args.spec,
+        weights: args.weights.as_deref(),
+        input: Some(&args.input),
+        logits: args.logits,
+        common: &args.common,
+        compile: &args.compile,
+        device: &args.device,
+    })?;
+    let dims = net.program().output_dims.clone();
+    let mut output = net.output();
+    net.session.run(&net.input, &mut output)?;
     if let Some(path) = &args.output {
         npy::write(path, &dims, &output)?;
     }
 
     let images = dims[0];
     let classes = output.len() / images;
-    let probability = graph.nodes.last().is_some_and(|node| node.op == Op::Softmax);
+    let probability = net.probabilities;
     let ranking: Vec<Vec<usize>> = output.chunks(classes).map(|o| top(o, args.topk)).collect();
-    let name = |class: usize| labels.as_ref().and_then(|l| l.get(class)).map(String::as_str);
+    let name = |class: usize| net.labels.as_ref().and_then(|l| l.get(class)).map(String::as_str);
     if args.common.json {
         let images: Vec<_> = ranking
             .iter()
@@ -40,7 +41,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             })
             .collect();
         return print_json(&json!({
-            "model": graph.name,
+            "model": net.model,
             "output_shape": dims,
             "probabilities": probability,
             "images": images,

@@ -276,6 +276,11 @@ impl Graph {
         self.nodes.iter().position(|node| node.output == value)
     }
 
+    /// The output is that of a softmax: probabilities.
+    pub fn ends_with_softmax(&self) -> bool {
+        self.maker(self.output).is_some_and(|maker| self.nodes[maker].op == Op::Softmax)
+    }
+
     /// How often each value is read: by nodes (one that reads it twice counts twice) and by the
     /// caller as the graph's output.
     pub fn uses(&self) -> Vec<usize> {

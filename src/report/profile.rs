@@ -7,6 +7,7 @@ use crate::compile::Compiled;
 use crate::graph::{Op, cost};
 use alexc_codegen::ir::Access;
 use alexc_codegen::stats::{Stats, stats};
+use alexc_runtime::program::Program;
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub struct Measured {
 pub struct Profile {
     model: String,
     batch: usize,
-    target: String,
-    emitter: String,
+    /// What made the code, and for which target, where that is known.
+    code: Option<(String, String)>,
     threads: usize,
     iters: usize,
     run_ms: f64,
@@ -99,54 +100,47 @@ impl Work {
 }
 
 impl Profile {
-    /// Puts measured times beside the work of a net's kernels.
-    pub fn new(compiled: &Compiled, measured: &Measured) -> Profile {
+    /// Puts measured times beside the work of a net's kernels. Of a program that was not compiled
+    /// here nothing is known but its steps' names.
+    pub fn new(program: &Program, compiled: Option<&Compiled>, measured: &Measured) -> Profile {
         let Measured { steps, run, threads, limits } = measured;
-        let graph = &compiled.fused;
-        let program = &compiled.program;
-        let works: Vec<Work> =
-            program.steps.iter().map(|step| Work::of(compiled, step.kernel, limits)).collect();
+        let works: Vec<Work> = program
+            .steps
+            .iter()
+            .map(|step| compiled.map_or(Work::default(), |c| Work::of(c, step.kernel, limits)))
+            .collect();
         let row = |name: &str, indices: &[usize]| {
             let (min_ms, p50_ms) = times(steps, indices);
             let work = indices.iter().map(|&i| works[i]).fold(Work::default(), Work::plus);
             Row { name: name.to_owned(), min_ms, p50_ms, work, direct_flops: None }
         };
+        // Steps are called `node.kernel`, and a kernel's name has no dots.
+        let names = program.steps.iter().map(|step| {
+            step.name.rsplit_once('.').unwrap_or((step.name.as_str(), step.name.as_str()))
+        });
         let mut layers: Vec<(Layer, Vec<usize>)> = Vec::new();
-        for (index, call) in compiled.lowered.calls.iter().enumerate() {
-            if layers.last().is_none_or(|(layer, _)| layer.row.name != call.node) {
-                let node = graph.nodes.iter().position(|node| node.name == call.node);
-                let algorithm = node.map(|node| compiled.algorithms[node]);
-                let is_conv = node.is_some_and(|i| matches!(graph.nodes[i].op, Op::Conv(_)));
-                let layer = Layer {
-                    sources: node.map_or(Vec::new(), |node| graph.nodes[node].sources.clone()),
-                    algorithm: algorithm.filter(|_| is_conv),
-                    row: row(&call.node, &[]),
-                    kernels: Vec::new(),
-                };
-                layers.push((layer, Vec::new()));
+        for (index, (node, kernel)) in names.enumerate() {
+            if layers.last().is_none_or(|(layer, _)| layer.row.name != node) {
+                layers.push((Layer::new(row(node, &[]), compiled), Vec::new()));
             }
             if let Some((layer, indices)) = layers.last_mut() {
-                layer.kernels.push(row(&call.kernel.name, &[index]));
+                layer.kernels.push(row(kernel, &[index]));
                 indices.push(index);
             }
         }
         let layers = layers
             .into_iter()
             .map(|(layer, indices)| {
-                let mut row = row(&layer.row.name, &indices);
-                let node = graph.nodes.iter().find(|node| node.name == row.name);
-                if let (Some(Algorithm::Winograd { .. }), Some(node)) = (layer.algorithm, node) {
-                    row.direct_flops = Some(cost::flops(graph, node));
-                }
+                let direct_flops = layer.row.direct_flops;
+                let row = Row { direct_flops, ..row(&layer.row.name, &indices) };
                 Layer { row, ..layer }
             })
             .collect();
         let all: Vec<usize> = (0..works.len()).collect();
         Profile {
-            model: graph.name.clone(),
-            batch: graph.values[graph.input.index()].shape.n(),
-            target: compiled.target.clone(),
-            emitter: compiled.emitter.to_string(),
+            model: compiled.map_or(program.name.clone(), |compiled| compiled.fused.name.clone()),
+            batch: program.input_dims.first().copied().unwrap_or(1),
+            code: compiled.map(|c| (c.target.clone(), c.emitter.to_string())),
             threads: *threads,
             iters: steps.len(),
             run_ms: run.as_secs_f64() * 1e3,
@@ -178,8 +172,8 @@ impl Profile {
             "batch": self.batch,
             "threads": self.threads,
             "device": "cpu",
-            "target": self.target,
-            "emitter": self.emitter,
+            "target": self.code.as_ref().map(|(target, _)| target),
+            "emitter": self.code.as_ref().map(|(_, emitter)| emitter),
             "iters": self.iters,
             "limits": {
                 "fma_gflops": self.limits.flops_per_s / 1e9,
@@ -216,14 +210,16 @@ impl Profile {
 
     /// The table for people; with `kernels` a line for each kernel below its layer.
     pub fn table(&self, kernels: bool) -> String {
+        let code = match &self.code {
+            Some((target, emitter)) => format!(", {target}: {emitter}"),
+            None => String::new(),
+        };
         let mut text = format!(
-            "{}, batch {}, {} threads, {}: {}\n\
+            "{}, batch {}, {} threads{code}\n\
              this machine's limits: {:.1} GFLOP/s, {:.1} GB/s read from memory\n\n",
             self.model,
             self.batch,
             self.threads,
-            self.target,
-            self.emitter,
             self.limits.flops_per_s / 1e9,
             self.limits.read_bytes_per_s / 1e9,
         );
@@ -280,11 +276,33 @@ impl Profile {
             format!("{:.1} %", self.share(row) * 100.0),
             rate(row.work.flops),
             row.direct_flops.map_or(String::new(), rate),
-            bytes(row.work.bytes),
+            if row.work.bytes > 0 { bytes(row.work.bytes) } else { String::new() },
             rate(row.work.bytes),
             row.limit().unwrap_or_default().to_owned(),
             row.of_limit().map_or(String::new(), |part| format!("{:.0} %", part * 100.0)),
         ]
+    }
+}
+
+impl Layer {
+    /// Without kernels yet.
+    fn new(row: Row, compiled: Option<&Compiled>) -> Layer {
+        let mut layer = Layer { sources: Vec::new(), algorithm: None, row, kernels: Vec::new() };
+        let Some(compiled) = compiled else { return layer };
+        let graph = &compiled.fused;
+        let nodes = graph.nodes.iter().zip(&compiled.algorithms);
+        let Some((node, &algorithm)) = nodes.into_iter().find(|(n, _)| n.name == layer.row.name)
+        else {
+            return layer;
+        };
+        layer.sources.clone_from(&node.sources);
+        if matches!(node.op, Op::Conv(_)) {
+            layer.algorithm = Some(algorithm);
+            if matches!(algorithm, Algorithm::Winograd { .. }) {
+                layer.row.direct_flops = Some(cost::flops(graph, node));
+            }
+        }
+        layer
     }
 }
 

@@ -32,7 +32,7 @@ fn profile() -> Profile {
         threads: 2,
         limits,
     };
-    Profile::new(&compiled, &measured)
+    Profile::new(&compiled.program, Some(&compiled), &measured)
 }
 
 #[test]

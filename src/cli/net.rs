@@ -1,0 +1,197 @@
+//! A net that runs, from a spec or from an artifact: what `run`, `bench` and `profile` need to
+//! know of it, wherever it came from.
+
+use super::args::{Common, CompileArgs, DeviceArgs, MathArg};
+use super::failure::Failure;
+use super::load;
+use crate::compile::Compiled;
+use crate::npy;
+use crate::picture;
+use crate::shape::Shape;
+use crate::weights::Random;
+use alexc_runtime::module::Module;
+use alexc_runtime::network::Network;
+use alexc_runtime::preprocess::Preprocess;
+use alexc_runtime::program::Program;
+use alexc_runtime::session::Session;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the user asked for.
+pub(super) struct Wish<'a> {
+    /// A spec or a module file.
+    pub(super) path: &'a Path,
+    /// Of a spec what `--weights` names; of a module the file of packed weights, where it is not
+    /// the one beside it.
+    pub(super) weights: Option<&'a str>,
+    /// A .npy file or a picture; by default random numbers.
+    pub(super) input: Option<&'a Path>,
+    /// Stop before the softmax.
+    pub(super) logits: bool,
+    pub(super) common: &'a Common,
+    pub(super) compile: &'a CompileArgs,
+    pub(super) device: &'a DeviceArgs,
+}
+
+/// A net that runs.
+pub(super) struct Net {
+    pub(super) session: Session,
+    /// The spec's name, or the module's.
+    pub(super) model: String,
+    pub(super) labels: Option<Vec<String>>,
+    /// What it is to run on.
+    pub(super) input: Vec<f32>,
+    /// The output is that of a softmax.
+    pub(super) probabilities: bool,
+    pub(super) threads: usize,
+    /// What the code is for.
+    pub(super) target: String,
+    /// `fast` or `strict`; a module does not tell.
+    pub(super) math: Option<&'static str>,
+    pub(super) compile_time: Duration,
+    pub(super) weights_time: Duration,
+    /// The stages, where the net was compiled here.
+    pub(super) compiled: Option<Compiled>,
+}
+
+impl Net {
+    pub(super) fn program(&self) -> &Program {
+        self.session.network().program()
+    }
+
+    /// Room for the output.
+    pub(super) fn output(&self) -> Vec<f32> {
+        vec![0.0; self.session.network().output_len()]
+    }
+}
+
+/// The input from a .npy file or a picture, which fills every image of the batch; random numbers
+/// where there is no file.
+pub(super) fn input(
+    path: Option<&Path>,
+    preprocess: Option<&Preprocess>,
+    shape: Shape,
+) -> Result<Vec<f32>, Failure> {
+    match path {
+        None => Ok(Random::new(1).input(shape.len())),
+        Some(path) if picture::is_picture(path) => {
+            Ok(picture::load(path, preprocess, &shape)?.repeat(shape.n()))
+        }
+        Some(path) => Ok(npy::read_input(path, &shape)?),
+    }
+}
+
+/// The shape that dimensions of a program stand for.
+fn shape(dims: &[usize]) -> Shape {
+    match *dims {
+        [n, c, h, w] => Shape::map(n, c, h, w),
+        [n, ref rest @ ..] => Shape::vector(n, rest.iter().product()),
+        [] => Shape::vector(1, 1),
+    }
+}
+
+/// Compiles a spec or opens an artifact.
+pub(super) fn open(wish: &Wish<'_>) -> Result<Net, Failure> {
+    if is_module(wish.path) { from_module(wish) } else { from_spec(wish) }
+}
+
+/// By the file's beginning, not by its name. What cannot be read is left to the reader of specs.
+pub(super) fn is_module(path: &Path) -> bool {
+    let mut beginning = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && Module::recognises(&beginning)
+}
+
+fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
+    let (spec, mut graph) = load::graph(wish.path, wish.common)?;
+    if wish.logits {
+        load::without_softmax(&mut graph);
+    }
+    let labels = load::labels(&spec, wish.path, &graph)?;
+    let Some(weights) = wish.weights else {
+        return Err(Failure::Usage(
+            "a spec needs --weights: trained ones as .safetensors, or random:SEED for a trial"
+                .to_owned(),
+        ));
+    };
+    // Read first: a wrong file shall not wait for the compiler.
+    let shape = graph.values[graph.input.index()].shape;
+    let input = input(wish.input, spec.preprocess.as_ref(), shape)?;
+    let probabilities = graph.ends_with_softmax();
+    let load::Loaded { compiled, session, threads, compile_time, weights_time, .. } =
+        load::net(&graph, weights, wish.common, wish.compile, wish.device)?;
+    Ok(Net {
+        session,
+        model: graph.name,
+        labels,
+        input,
+        probabilities,
+        threads,
+        target: compiled.target.clone(),
+        math: Some(if wish.compile.math == MathArg::Fast { "fast" } else { "strict" }),
+        compile_time,
+        weights_time,
+        compiled: Some(compiled),
+    })
+}
+
+fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
+    if let Some(flag) = flag_of_specs(wish) {
+        return Err(Failure::Usage(format!(
+            "{} is compiled already: {flag} belongs to `alexc build`",
+            wish.path.display()
+        )));
+    }
+    load::check_device(wish.device)?;
+    let threads = load::threads(wish.device.threads)?;
+    let start = Instant::now();
+    let network = match wish.weights {
+        Some(weights) => Network::open_files(wish.path, Path::new(weights))?,
+        None => Network::open(wish.path)?,
+    };
+    let weights_time = start.elapsed();
+    let network = Arc::new(network);
+    let shape = shape(&network.program().input_dims);
+    let input = input(wish.input, network.preprocess(), shape)?;
+    let session = Session::new(&network, threads)?;
+    let labels = Some(network.labels().to_vec()).filter(|labels| !labels.is_empty());
+    let program = network.program();
+    let mut target = program.arch.to_string();
+    for feature in &program.features {
+        target.push(' ');
+        target.push_str(feature.name());
+    }
+    Ok(Net {
+        session,
+        model: program.name.clone(),
+        labels,
+        input,
+        probabilities: network.probabilities(),
+        threads,
+        target,
+        math: None,
+        compile_time: Duration::ZERO,
+        weights_time,
+        compiled: None,
+    })
+}
+
+/// A flag that changes how a net is compiled, where one was given.
+fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
+    let CompileArgs { math, no_fusion, ref target_cpu, emitter } = *wish.compile;
+    [
+        (wish.common.batch.is_some(), "--batch"),
+        (!wish.common.sets.is_empty(), "--set"),
+        (wish.logits, "--logits"),
+        (no_fusion, "--no-fusion"),
+        (math != MathArg::Fast, "--math"),
+        (target_cpu != "native", "--target-cpu"),
+        (emitter.is_some(), "--emitter"),
+        (wish.weights.is_some_and(|weights| weights.starts_with("random:")), "--weights random:"),
+    ]
+    .into_iter()
+    .find_map(|(given, flag)| given.then_some(flag))
+}
