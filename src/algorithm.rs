@@ -114,10 +114,8 @@ pub fn choose(
     math: Math,
     overrides: &[Override],
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
-    let is_conv = |layer: &str| {
-        let found = graph.nodes.iter().find(|n| n.sources.iter().any(|s| s == layer));
-        found.is_some_and(|n| matches!(n.op, Op::Conv(_)) && n.sources[0] == layer)
-    };
+    let is_conv =
+        |layer: &str| graph.nodes.iter().any(|n| n.name == layer && matches!(n.op, Op::Conv(_)));
     if let Some(wrong) = overrides.iter().find(|o| !is_conv(&o.layer)) {
         return Err(AlgorithmError::NoConvolution { layer: wrong.layer.clone() });
     }
@@ -132,7 +130,7 @@ fn choose_node(
 ) -> Result<Algorithm, AlgorithmError> {
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
-    if let Some(o) = overrides.iter().find(|o| node.sources.contains(&o.layer)) {
+    if let Some(o) = overrides.iter().find(|o| o.layer == node.name) {
         let suits = match o.algorithm {
             Algorithm::Direct => true,
             Algorithm::Winograd { m } => winograd(conv, m).is_some(),

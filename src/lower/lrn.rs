@@ -4,9 +4,9 @@
 //! a window's sum is a few unaligned loads whatever block the channels come from. The power is a
 //! product of square roots (x^0.75 = sqrt(x) sqrt(sqrt(x))), correctly rounded on every CPU.
 
-use super::pool::{self, Source, spans_of};
+use super::pool::{self, Source, Span, spans_of};
 use super::{Argument, Draft, Lowering, Operand, math};
-use crate::graph::{Lrn, Pool};
+use crate::graph::{AlphaScaling, Lrn, Pool};
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId};
@@ -15,7 +15,15 @@ use alexc_codegen::ir::{Access, Binary, BufferId};
 pub(super) fn fusible(pool: &Pool, input: &Layout) -> bool {
     let output = pool::output_layout(pool, input);
     let (rows, columns) = spans_of(pool, input, &output);
-    rows.len() == 1 && columns.len() == 1
+    let [kh, kw] = pool.window.kernel;
+    let inside = |spans: &[Span], kernel: usize| spans.len() == 1 && spans[0].cells == (0..kernel);
+    inside(&rows, kh) && inside(&columns, kw)
+}
+
+/// The same normalisation with a window no wider than the channels that it can reach.
+fn within(lrn: &Lrn, layout: &Layout) -> Lrn {
+    let size = lrn.size.min(2 * layout.c - 1);
+    Lrn { size, alpha: lrn.scale(), alpha_scaling: AlphaScaling::Sum, ..*lrn }
 }
 
 /// The scratch row of squares: pixels of `pitch` channels each, `reach` zeros at both ends.
@@ -51,11 +59,12 @@ fn normalise_row(
         let pixel = &x * squares.pitch;
         // Zeros first: the squares overwrite what belongs to channels.
         let zero = b.constant(lanes, 0.0);
-        b.store(squares.buffer, &pixel, zero);
-        b.store(squares.buffer, &pixel + (squares.pitch - BLOCK), zero);
-        for lane in (0..BLOCK).step_by(width) {
-            b.store(squares.buffer, &pixel + (squares.pitch - BLOCK + lane), zero);
-        }
+        let before = squares.reach.div_ceil(width);
+        b.repeat("before", before, |b, i| b.store(squares.buffer, &pixel + i * width, zero));
+        let after = squares.pitch - squares.reach - layout.blocks() * BLOCK;
+        let after = after.div_ceil(width);
+        let end = &pixel + (squares.pitch - after * width);
+        b.repeat("after", after, |b, i| b.store(squares.buffer, &end + i * width, zero));
         b.repeat("cb", layout.blocks(), |b, cb| {
             for lane in (0..BLOCK).step_by(width) {
                 let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
@@ -106,6 +115,7 @@ fn declare_squares(draft: &mut Draft, lrn: &Lrn, layout: &Layout) -> Squares {
 impl Lowering<'_> {
     pub(super) fn lrn(&mut self, lrn: &Lrn, input: Operand, output: Operand) {
         let lanes = self.vectors.lanes;
+        let lrn = &within(lrn, &input.layout);
         let mut draft = Draft::new("lrn");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
         let y_buffer = output.declare(&mut draft, "output", Access::Write);
@@ -124,6 +134,7 @@ impl Lowering<'_> {
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);
         let layout = input.layout;
+        let lrn = &within(lrn, &layout);
         let [kernel_rows, _] = pool.window.kernel;
         let [sh, sw] = pool.window.stride;
         let (rows, columns) = spans_of(pool, &layout, &output.layout);

@@ -84,16 +84,24 @@ fn tanh(b: &mut Builder, x: Reg) -> Reg {
     b.binary(Binary::Div, m, denominator)
 }
 
-/// x^exponent for x > 0 and 0 <= exponent < 64, by repeated square roots:
-/// x^0.75 = sqrt(x) * sqrt(sqrt(x)). Fractions that are no sum of few halves take up to 24 roots.
+/// x^exponent for x > 0 and exponent >= 0: x^2.75 = x^2 * sqrt(x) * sqrt(sqrt(x)). Fractions that
+/// are no sum of few halves take up to 24 roots.
 pub(super) fn power(b: &mut Builder, x: Reg, exponent: f64) -> Reg {
     let mut product: Option<Reg> = None;
     let multiply = |b: &mut Builder, product: Option<Reg>, factor: Reg| match product {
         Some(p) => Some(b.binary(Binary::Mul, p, factor)),
         None => Some(factor),
     };
-    for _ in 0..exponent.floor() as usize {
-        product = multiply(b, product, x);
+    let mut whole = exponent.floor() as u64;
+    let mut square = x;
+    while whole > 0 {
+        if whole % 2 == 1 {
+            product = multiply(b, product, square);
+        }
+        whole /= 2;
+        if whole > 0 {
+            square = b.binary(Binary::Mul, square, square);
+        }
     }
     let mut fraction = exponent - exponent.floor();
     let mut root = x;

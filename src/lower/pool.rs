@@ -4,11 +4,18 @@
 //! with the same cut share a loop, so no bound is tested while running.
 
 use super::{Draft, Lowering, Operand};
-use crate::graph::{Padding, Pool, PoolKind};
+use crate::graph::{Padding, Pool, PoolKind, Window};
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 use std::ops::Range;
+
+/// Cells of a window that are written out one after the other; those of larger ones are loops.
+const WRITTEN_OUT: usize = 64;
+
+/// Pairs of spans that are written out; where there would be more, the axes are pooled one after
+/// the other.
+const MOST_CUTS: usize = 64;
 
 /// Consecutive output positions of one axis whose windows are cut alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,20 +82,35 @@ pub(super) fn window(
     lanes: u8,
 ) -> Reg {
     let Padding { top, left, .. } = pool.window.padding;
-    let mut total: Option<Reg> = None;
-    for ky in ys.cells.clone() {
-        for kx in xs.cells.clone() {
-            let row = y + (ky as i64 - top as i64);
-            let column = x + (kx as i64 - left as i64);
-            let cell = b.load(lanes, source.buffer, (source.at)(&row, &column));
-            total = Some(match (total, pool.kind) {
-                (None, _) => cell,
-                (Some(total), PoolKind::Max) => b.binary(Binary::Max, cell, total),
-                (Some(total), PoolKind::Avg) => b.binary(Binary::Add, total, cell),
-            });
+    let (rows, columns) = (ys.cells.len(), xs.cells.len());
+    let row = y + (ys.cells.start as i64 - top as i64);
+    let column = x + (xs.cells.start as i64 - left as i64);
+    let load = |b: &mut Builder, ky: Affine, kx: Affine| {
+        b.load(lanes, source.buffer, (source.at)(&(&row + ky), &(&column + kx)))
+    };
+    let total = load(b, Affine::default(), Affine::default());
+    let add = |b: &mut Builder, cell: Reg| match pool.kind {
+        PoolKind::Max => b.binary_into(Binary::Max, total, cell, total),
+        PoolKind::Avg => b.binary_into(Binary::Add, total, total, cell),
+    };
+    if rows * columns <= WRITTEN_OUT {
+        for cell in 1..rows * columns {
+            let cell = load(b, (cell / columns).into(), (cell % columns).into());
+            add(b, cell);
         }
+    } else {
+        // The first row without the first cell, then the others.
+        b.repeat("kx", columns - 1, |b, kx| {
+            let cell = load(b, Affine::default(), kx + 1_usize);
+            add(b, cell);
+        });
+        b.repeat("ky", rows - 1, |b, ky| {
+            b.repeat("kx", columns, |b, kx| {
+                let cell = load(b, &ky + 1_usize, kx);
+                add(b, cell);
+            });
+        });
     }
-    let total = total.unwrap_or_else(|| b.constant(lanes, 0.0));
     if pool.kind == PoolKind::Max {
         return total;
     }
@@ -103,6 +125,26 @@ pub(super) fn window(
 
 impl Lowering<'_> {
     pub(super) fn pool(&mut self, pool: &Pool, input: Operand, output: Operand) {
+        let (rows, columns) = spans_of(pool, &input.layout, &output.layout);
+        if rows.len() == 1 || columns.len() == 1 || rows.len() * columns.len() <= MOST_CUTS {
+            self.pool_kernel(pool, input, output);
+            return;
+        }
+        let [kh, kw] = pool.window.kernel;
+        let [sh, sw] = pool.window.stride;
+        let Padding { top, left, bottom, right } = pool.window.padding;
+        let along = |kernel, stride, padding| Pool {
+            window: Window { kernel, stride, padding, ..pool.window },
+            ..*pool
+        };
+        let in_rows = along([1, kw], [1, sw], Padding { left, right, ..Padding::default() });
+        let in_columns = along([kh, 1], [sh, 1], Padding { top, bottom, ..Padding::default() });
+        let between = self.temporary(output_layout(&in_rows, &input.layout));
+        self.pool_kernel(&in_rows, input, between);
+        self.pool_kernel(&in_columns, between, output);
+    }
+
+    fn pool_kernel(&mut self, pool: &Pool, input: Operand, output: Operand) {
         let lanes = self.vectors.lanes;
         let (rows, columns) = spans_of(pool, &input.layout, &output.layout);
         let [sh, sw] = pool.window.stride;

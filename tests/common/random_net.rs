@@ -171,9 +171,9 @@ impl Generator<'_> {
     }
 
     fn lrn(&mut self, from: usize) {
-        let size = self.choices.one_of(&[5, 1, 3, 7, 9]);
+        let size = self.choices.one_of(&[5, 1, 3, 7, 9, 33]);
         let alpha = self.choices.one_of(&["1.0e-4", "0.1", "1.0"]);
-        let beta = self.choices.one_of(&["0.75", "0.5", "1.0", "0.3", "2.25", "0.0"]);
+        let beta = self.choices.one_of(&["0.75", "0.5", "1.0", "0.3", "2.25", "0.0", "9.0"]);
         let k = self.choices.one_of(&["2.0", "1.0", "0.5"]);
         let scaling = self.choices.one_of(&["sum", "mean"]);
         let keys = format!(
@@ -218,9 +218,10 @@ impl Generator<'_> {
             Some([h, w]) => Dims::Map([channels, h, w]),
             None => Dims::Vector(channels),
         };
-        if dims.elements() * self.batch <= MOST_ELEMENTS {
-            self.push("concat", "", &from, dims);
+        if dims.elements() * self.batch > MOST_ELEMENTS {
+            return self.elementwise(from[0]);
         }
+        self.push("concat", "", &from, dims);
     }
 
     fn fitting(&self, fits: impl Fn(Dims) -> bool) -> Vec<usize> {
@@ -240,10 +241,15 @@ impl Generator<'_> {
     fn window(&mut self, map: [usize; 3], conv: bool) -> ([Track; 2], String) {
         let square = !self.choices.rarely(4);
         let same_padding = !self.choices.rarely(2);
+        let large = !conv && self.choices.rarely(4);
         let mut tracks = [[1; 5]; 2];
         for axis in 0..2 {
             let size = map[1 + axis];
-            let kernel = 1 + if conv { self.choices.below(11) } else { self.choices.below(4) };
+            let kernel = 1 + match (conv, large) {
+                (true, _) => self.choices.below(11),
+                (false, true) => self.choices.below(20),
+                (false, false) => self.choices.below(4),
+            };
             let stride = self.choices.one_of(&[1, 1, 2, 3, 4]);
             let dilation =
                 if conv && self.choices.rarely(4) { 1 + self.choices.below(3) } else { 1 };
@@ -305,7 +311,7 @@ impl Generator<'_> {
         let most = (70 / groups).min(MOST_PRODUCTS / (each * groups)).min(MOST_ELEMENTS / cells);
         let channels = groups * (1 + self.choices.below(most.max(1)));
         if channels * cells > MOST_ELEMENTS {
-            return;
+            return self.elementwise(from);
         }
         let keys = format!(", out_channels: {channels}, groups: {groups}{window}{}", self.bias());
         self.push("conv", &keys, &[from], Dims::Map([channels, output[0], output[1]]));
@@ -328,8 +334,9 @@ impl Generator<'_> {
             let _ = write!(keys, ", count_include_pad: {}", !self.choices.rarely(2));
         }
         let elements = map[0] * output[0] * output[1] * self.batch;
-        if elements <= MOST_ELEMENTS {
-            self.push(kind, &keys, &[from], Dims::Map([map[0], output[0], output[1]]));
+        if elements > MOST_ELEMENTS {
+            return self.elementwise(from);
         }
+        self.push(kind, &keys, &[from], Dims::Map([map[0], output[0], output[1]]));
     }
 }
