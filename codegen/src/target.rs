@@ -123,7 +123,9 @@ impl Target {
         enabled.map_err(|e| unsupported(e.to_string()))?;
         let mut flags = settings::builder();
         for (name, value) in [
-            ("opt_level", "speed"),
+            // Kernels are scheduled already: the optimiser would move all loads of a loop in front
+            // of its arithmetic, and nearly every value to the stack.
+            ("opt_level", "none"),
             ("is_pic", "true"),
             ("enable_verifier", "false"),
             ("unwind_info", "false"),
