@@ -1,7 +1,7 @@
 //! `alexc compare`: every value that the compiled net stores, against the reference executor or
 //! against saved arrays. Exits 3 where one is beyond the tolerance.
 
-use super::args::CompareArgs;
+use super::args::{CompareArgs, WeightsArg};
 use super::failure::{Failure, print, print_json};
 use super::{load, net};
 use crate::arrays::Arrays;
@@ -10,7 +10,13 @@ use crate::report::difference::Tolerance;
 use ndarray::ArrayD;
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
-    if args.tolerance.is_nan() || args.tolerance < 0.0 {
+    let limit = args.tolerance.unwrap_or(match args.compile.weights_dtype {
+        WeightsArg::F32 => 1e-5,
+        WeightsArg::F16 => 2e-3,
+        WeightsArg::Bf16 => 1e-2,
+        WeightsArg::Int8 => 3e-2,
+    });
+    if limit.is_nan() || limit < 0.0 {
         return Err(Failure::Usage("--tolerance must be zero or more".to_owned()));
     }
     let (spec, graph) = load::graph(&args.spec, &args.common)?;
@@ -18,7 +24,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
     let input = net::input(args.input.as_deref(), spec.preprocess.as_ref(), shape)?;
     let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
     let found = boundaries(&net.compiled, &mut net.session, &input)?;
-    let tolerance = Tolerance::new(args.tolerance);
+    let tolerance = Tolerance::new(limit);
     let comparison = match &args.against {
         Some(path) => {
             let label = path.display().to_string();

@@ -1,6 +1,6 @@
 //! From arguments to a net that runs: what every command has in common.
 
-use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg};
+use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg, WeightsArg};
 use super::failure::Failure;
 use super::progress;
 use crate::algorithm::{Algorithm, Math, Override};
@@ -9,6 +9,7 @@ use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
 use crate::spec::{self, Spec};
 use crate::weights::{self, Checked};
+use alexc_codegen::ir::DType;
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
 use alexc_runtime::network::Network;
@@ -81,6 +82,12 @@ pub(super) fn options(
         MathArg::Fast => Math::Fast,
         MathArg::Strict => Math::Strict,
     };
+    options.weights_dtype = match args.weights_dtype {
+        WeightsArg::F32 => DType::F32,
+        WeightsArg::F16 => DType::F16,
+        WeightsArg::Bf16 => DType::Bf16,
+        WeightsArg::Int8 => DType::I8,
+    };
     for set in common.sets.iter().filter(|set| is_algorithm(set)) {
         let (left, value) = set.split_once('=').unwrap_or((set, ""));
         let layer = left.strip_suffix(".algorithm").unwrap_or(left).to_owned();
@@ -131,8 +138,8 @@ pub(super) fn net(
     let compile_time = start.elapsed();
     let start = Instant::now();
     let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, common.quiet);
-    let packed = compile::pack(&compiled, &source, threads, |elements| {
-        bar.inc(elements as u64 * 4);
+    let packed = compile::pack(&compiled, &source, threads, |bytes| {
+        bar.inc(bytes as u64);
     })?;
     bar.finish_and_clear();
     let weights_time = start.elapsed();

@@ -1,7 +1,7 @@
 //! A net that runs, from a spec or from an artifact: what `run`, `bench` and `profile` need to
 //! know of it, wherever it came from.
 
-use super::args::{Common, CompileArgs, DeviceArgs, MathArg};
+use super::args::{Common, CompileArgs, DeviceArgs, MathArg, WeightsArg};
 use super::failure::Failure;
 use super::load;
 use crate::compile::Compiled;
@@ -181,7 +181,7 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
 
 /// A flag that changes how a net is compiled, where one was given.
 fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
-    let CompileArgs { math, no_fusion, ref target_cpu, emitter } = *wish.compile;
+    let CompileArgs { math, no_fusion, ref target_cpu, emitter, weights_dtype } = *wish.compile;
     [
         (wish.common.batch.is_some(), "--batch"),
         (!wish.common.sets.is_empty(), "--set"),
@@ -190,6 +190,7 @@ fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
         (math != MathArg::Fast, "--math"),
         (target_cpu != "native", "--target-cpu"),
         (emitter.is_some(), "--emitter"),
+        (weights_dtype != WeightsArg::F32, "--weights-dtype"),
         (wish.weights.is_some_and(|weights| weights.starts_with("random:")), "--weights random:"),
     ]
     .into_iter()

@@ -14,7 +14,7 @@ use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
 use crate::pass::{self, PassOptions};
 use crate::plan::{self, Plan, PlanError};
-use alexc_codegen::ir::Kernel;
+use alexc_codegen::ir::{DType, Kernel};
 use alexc_codegen::target::Target;
 use alexc_codegen::verify::{Verified, VerifyError, verify};
 use alexc_runtime::cpu::{Feature, Level};
@@ -34,6 +34,9 @@ pub struct Options {
     pub math: Math,
     /// The user's choices of algorithms.
     pub overrides: Vec<Override>,
+    /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
+    /// at batch 1.
+    pub weights_dtype: DType,
     /// Keep what `dump` shows of Cranelift's work.
     pub texts: bool,
     /// Threads that kernels are emitted on.
@@ -49,6 +52,7 @@ impl Options {
             fuse: true,
             math: Math::default(),
             overrides: Vec::new(),
+            weights_dtype: DType::F32,
             texts: false,
             threads: 1,
         }
@@ -150,7 +154,8 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     let emitter = options.emitter();
     let algorithms = algorithm::choose(&fused, options.math, &options.overrides)?;
     let layouts = layout::assign(&fused, &algorithms);
-    let lowered = lower::lower(&fused, &algorithms, &layouts, emitter.vectors());
+    let lowered =
+        lower::lower(&fused, &algorithms, &layouts, emitter.vectors(), options.weights_dtype);
     let plan = plan::plan(&fused, &lowered, &layouts)?;
     let bound = plan::bind(&lowered, &plan)?;
     timings.lower = start.elapsed();

@@ -2,7 +2,7 @@
 //! own, so the whole is bound by memory.
 
 use super::Compiled;
-use crate::lower::pack::Pack;
+use crate::lower::packed::Packed;
 use crate::weights::TensorSource;
 use alexc_runtime::memory::Buffer;
 use alexc_runtime::parallel::{parallel_each, split_mut};
@@ -25,7 +25,7 @@ pub enum PackError {
 }
 
 /// Packs the weights that `source` gives for a compiled net. `done` is called with the number of
-/// elements after each piece, from any thread.
+/// bytes after each piece, from any thread.
 pub fn pack(
     compiled: &Compiled,
     source: &dyn TensorSource,
@@ -34,20 +34,23 @@ pub fn pack(
 ) -> Result<Weights, PackError> {
     let bytes = compiled.plan.weights_bytes;
     let mut buffer = Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
-    let mut pieces: Vec<(&Pack, usize)> = Vec::new();
+    let mut pieces: Vec<(&Packed, usize)> = Vec::new();
     let mut ranges = Vec::new();
     for (pack, &offset_bytes) in compiled.lowered.packs.iter().zip(&compiled.plan.weights) {
-        let len = pack.part_len();
-        for part in 0..pack.parts() {
+        let len = pack.part_bytes();
+        for part in 0..pack.pack.parts() {
             pieces.push((pack, part));
-            let start = offset_bytes / 4 + part * len;
+            let start = offset_bytes + part * len;
             ranges.push(start..start + len);
         }
     }
-    let parts = split_mut(buffer.as_mut_f32(), &ranges).ok_or(PackError::Plan)?;
+    let parts = split_mut(buffer.as_mut_bytes(), &ranges).ok_or(PackError::Plan)?;
     let work: Vec<_> = pieces.into_iter().zip(parts).collect();
     parallel_each(threads, work, |((pack, part), out)| {
         pack.write(part, source, out);
+        if let Some((tensor, range)) = pack.reads(part) {
+            source.release(tensor, range);
+        }
         done(out.len());
     });
     Ok(Weights::from(buffer))

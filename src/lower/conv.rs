@@ -12,7 +12,7 @@ use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
 use crate::graph::Conv;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
 /// Which input blocks each output block reads.
 pub(super) struct Reach {
@@ -59,6 +59,8 @@ struct Plan<'a> {
     fused: &'a [Fused],
     /// Input blocks of one output block.
     blocks: usize,
+    /// Type of the weights.
+    dtype: DType,
     /// Elements of packed weights of one output block.
     panel: usize,
 }
@@ -67,23 +69,26 @@ impl Lowering<'_> {
     pub(super) fn conv(&mut self, conv: &Conv, input: Operand, output: Operand, fused: &[Fused]) {
         let reach = Reach::new(conv, &input.layout);
         let [kh, kw] = conv.window.kernel;
+        let dtype = self.streamed(output.layout.n);
         let plan = Plan {
             conv,
             input,
             output,
             fused,
             blocks: reach.blocks,
+            dtype,
             panel: reach.blocks * kh * kw * input.layout.block * BLOCK,
         };
         let out_blocks = reach.starts.len();
-        let weights = self.pack(Pack::Conv {
+        let pack = Pack::Conv {
             weight: conv.weight.clone(),
             batch_norm: conv.batch_norm.clone(),
             groups: conv.groups,
             in_block: input.layout.block,
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
-        });
+        };
+        let weights = self.pack_as(pack, dtype);
         let bias = self.pack(Pack::Bias {
             bias: conv.bias.clone(),
             batch_norm: conv.batch_norm.clone(),
@@ -123,7 +128,7 @@ impl Lowering<'_> {
 
         let mut draft = Draft::new("conv");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
-        let w_buffer = draft.buffer("weights", weights, out_blocks * plan.panel, Access::Read);
+        let w_buffer = draft.weights(weights, plan.dtype, out_blocks * plan.panel);
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
         let addends = declare_addends(&mut draft, plan.fused);
         let y_buffer = output.declare(&mut draft, "output", Access::ReadWrite);

@@ -12,7 +12,7 @@ use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, Reg};
+use alexc_codegen::ir::{Access, Binary, DType, Reg};
 
 impl Lowering<'_> {
     pub(super) fn linear(
@@ -26,12 +26,16 @@ impl Lowering<'_> {
         let rows = il.blocks() * il.h * il.w * il.block;
         let panel = rows * BLOCK;
         let out_blocks = output.layout.blocks();
-        let weights = self.pack(Pack::Linear {
+        let dtype = self.weights;
+        let pack = Pack::Linear {
             weight: linear.weight.clone(),
             channels: il.c,
             pixels: il.h * il.w,
             in_block: il.block,
-        });
+        };
+        let scales =
+            (dtype == DType::I8).then(|| self.pack(Pack::Scales { of: Box::new(pack.clone()) }));
+        let weights = self.pack_as(pack, dtype);
         let bias = self.pack(Pack::Bias {
             bias: linear.bias.clone(),
             batch_norm: None,
@@ -54,7 +58,9 @@ impl Lowering<'_> {
         let rows_of = if images > 1 { self.gather(input) } else { Rows::in_place(input) };
         let mut draft = Draft::new("linear");
         let x_buffer = draft.buffer("input", rows_of.argument, rows_of.len, Access::Read);
-        let w_buffer = draft.buffer("weights", weights, out_blocks * panel, Access::Read);
+        let w_buffer = draft.weights(weights, dtype, out_blocks * panel);
+        let scale_buffer =
+            scales.map(|scales| draft.buffer("scales", scales, out_blocks * BLOCK, Access::Read));
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
         let addends = declare_addends(&mut draft, fused);
         let y_buffer = output.declare(&mut draft, "output", Access::ReadWrite);
@@ -123,7 +129,15 @@ impl Lowering<'_> {
                                     + &lane
                                     + v % vectors * width;
                                 let total = b.load(lanes, y_buffer, &at);
-                                let total = b.binary(Binary::Add, total, acc);
+                                let total = match scale_buffer {
+                                    None => b.binary(Binary::Add, total, acc),
+                                    Some(scales) => {
+                                        let block = &ob + v / vectors * distance;
+                                        let lane = &lane + v % vectors * width;
+                                        let scale = b.load(lanes, scales, block * BLOCK + lane);
+                                        b.fma(acc, scale, total)
+                                    }
+                                };
                                 b.store(y_buffer, at, total);
                             }
                         }

@@ -11,6 +11,7 @@ mod linear;
 mod lrn;
 mod math;
 pub mod pack;
+pub mod packed;
 mod pool;
 mod softmax;
 mod space_to_depth;
@@ -23,8 +24,9 @@ use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, ValueId
 use crate::layout::{BLOCK, Layout};
 use crate::shape::Shape;
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, BufferId, Kernel, Reg};
+use alexc_codegen::ir::{Access, BufferId, DType, Kernel, Reg};
 use pack::Pack;
+use packed::Packed;
 use winograd::Tiles;
 
 /// Vector registers that lowerings tile for.
@@ -89,7 +91,7 @@ pub struct Lowered {
     /// Elements of each temporary.
     pub temporaries: Vec<usize>,
     /// The packed weights.
-    pub packs: Vec<Pack>,
+    pub packs: Vec<Packed>,
 }
 
 /// Lowers a whole graph, from the caller's dense input to the caller's dense output.
@@ -98,9 +100,10 @@ pub fn lower(
     algorithms: &[Algorithm],
     layouts: &[Layout],
     vectors: Vectors,
+    weights: DType,
 ) -> Lowered {
     let mut lowering =
-        Lowering { graph, layouts, vectors, node: String::new(), out: Lowered::default() };
+        Lowering { graph, layouts, vectors, weights, node: String::new(), out: Lowered::default() };
     match lowering.folded_input(algorithms) {
         Some(folded) => lowering.input_by_phases(&folded),
         None => lowering.input(),
@@ -118,6 +121,8 @@ struct Lowering<'g> {
     graph: &'g Graph,
     layouts: &'g [Layout],
     vectors: Vectors,
+    /// Type of the weights of linear layers, see also `streamed`.
+    weights: DType,
     /// Name of the node at work.
     node: String,
     out: Lowered,
@@ -137,6 +142,12 @@ impl Draft {
     fn buffer(&mut self, name: &str, argument: Argument, len: usize, access: Access) -> BufferId {
         self.arguments.push(argument);
         self.b.buffer(name, len, access)
+    }
+
+    /// Weights of any type.
+    fn weights(&mut self, argument: Argument, dtype: DType, len: usize) -> BufferId {
+        self.arguments.push(argument);
+        self.b.typed_buffer("weights", dtype, len, Access::Read)
     }
 }
 
@@ -176,8 +187,19 @@ impl Lowering<'_> {
         Argument::Temporary(self.out.temporaries.len() - 1)
     }
 
+    /// Type of a direct convolution's weights: narrower than f32 only at batch 1, where reading
+    /// them takes time, and only as f16. Winograd's method multiplies the rounding of its
+    /// transformed weights several times over: those stay f32.
+    fn streamed(&self, images: usize) -> DType {
+        if images == 1 && self.weights == DType::F16 { DType::F16 } else { DType::F32 }
+    }
+
     fn pack(&mut self, pack: Pack) -> Argument {
-        self.out.packs.push(pack);
+        self.pack_as(pack, DType::F32)
+    }
+
+    fn pack_as(&mut self, pack: Pack, dtype: DType) -> Argument {
+        self.out.packs.push(Packed { pack, dtype });
         Argument::Weights(self.out.packs.len() - 1)
     }
 

@@ -5,6 +5,7 @@ use crate::graph::{BatchNorm, Tensor};
 use crate::layout::BLOCK;
 use crate::weights::TensorSource;
 use crate::winograd::Winograd;
+use std::ops::Range;
 
 /// One buffer of packed weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,11 @@ pub enum Pack {
         /// Channels of an input block.
         in_block: usize,
     },
+    /// For weights in 8-bit integers: what one step stands for, for each output of this pack.
+    Scales {
+        /// The weights.
+        of: Box<Pack>,
+    },
     /// `weight / sqrt(running_var + eps)`, zeros up to `len`.
     BatchNormScale {
         /// The normalisation.
@@ -116,10 +122,24 @@ impl Pack {
                 list
             }
             Pack::Linear { weight, .. } => vec![weight],
+            Pack::Scales { of } => of.tensors(),
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
                 of_norm(norm).to_vec()
             }
         }
+    }
+
+    /// The elements of a large tensor that this part reads and no other part of the pack.
+    pub fn reads(&self, part: usize) -> Option<(&Tensor, Range<usize>)> {
+        let weight = match self {
+            Pack::Conv { weight, .. }
+            | Pack::Winograd { weight, .. }
+            | Pack::Linear { weight, .. } => weight,
+            _ => return None,
+        };
+        let len = weight.len() / weight.shape[0];
+        let last = ((part + 1) * BLOCK).min(weight.shape[0]);
+        Some((weight, part * BLOCK * len..last * len))
     }
 
     /// Elements of one part.
@@ -135,6 +155,7 @@ impl Pack {
             Pack::Linear { channels, pixels, in_block, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * BLOCK
             }
+            Pack::Scales { .. } => BLOCK,
             Pack::Bias { len, .. }
             | Pack::BatchNormScale { len, .. }
             | Pack::BatchNormShift { len, .. } => *len,
@@ -146,6 +167,7 @@ impl Pack {
         match self {
             Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
             Pack::Linear { weight, .. } => weight.shape[0].div_ceil(BLOCK),
+            Pack::Scales { of } => of.parts(),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
         }
     }
@@ -221,6 +243,11 @@ impl Pack {
                 let lanes = BLOCK.min(weight.shape[0] - first);
                 let matrix = source.slice(weight, first * inputs..(first + lanes) * inputs);
                 transpose_panel(&matrix, lanes, [*channels, *pixels, *in_block], out);
+            }
+            Pack::Scales { of } => {
+                let mut panel = vec![0.0; of.part_len()];
+                of.write(part, source, &mut panel);
+                out.copy_from_slice(&super::packed::scales(&panel));
             }
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
                 let (scale, shift) = scale_and_shift(norm, source);

@@ -12,6 +12,7 @@ pub use bind::{Bound, bind};
 
 use crate::graph::{Graph, ValueId};
 use crate::layout::Layout;
+use crate::lower::packed::Packed;
 use crate::lower::{Argument, Lowered};
 use alexc_codegen::ir::Access;
 use std::collections::BTreeMap;
@@ -190,7 +191,7 @@ pub fn plan(graph: &Graph, lowered: &Lowered, layouts: &[Layout]) -> Result<Plan
     for pack in &lowered.packs {
         weights.push(weights_bytes);
         weights_bytes =
-            weights_bytes.checked_add(aligned(pack.len(), 4)?).ok_or(PlanError::TooLarge)?;
+            weights_bytes.checked_add(aligned(pack.bytes(), 1)?).ok_or(PlanError::TooLarge)?;
     }
 
     let total = slots.iter().try_fold(0usize, |sum, slot| sum.checked_add(slot.bytes));
@@ -333,7 +334,7 @@ impl Plan {
         needed: usize,
     ) -> Result<(), PlanError> {
         let (Some(&start), Some(len)) =
-            (self.weights.get(pack), lowered.packs.get(pack).map(|pack| pack.len() * 4))
+            (self.weights.get(pack), lowered.packs.get(pack).map(Packed::bytes))
         else {
             return Err(PlanError::Unbound { call, buffer });
         };

@@ -6,6 +6,7 @@ use crate::graph::{
 use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
 use crate::shape::Shape;
+use alexc_codegen::ir::DType;
 use alexc_runtime::program::Base;
 use expect_test::expect;
 
@@ -58,7 +59,7 @@ fn residual() -> (Graph, Vec<Layout>, Lowered) {
     };
     let algorithms = direct(&graph);
     let layouts = layout::assign(&graph, &algorithms);
-    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE);
+    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32);
     (graph, layouts, lowered)
 }
 
