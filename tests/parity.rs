@@ -6,7 +6,7 @@ mod common;
 use alexc::algorithm::Math;
 use alexc::compile::{self, Compiled, Options};
 use alexc::graph::{Graph, Tensor};
-use alexc::lower::packed::Packed;
+use alexc::lower::packed::Packed as StoredPack;
 use alexc::report::compare::boundaries;
 use alexc::weights::{self, TensorSource};
 use alexc_runtime::memory::Buffer;
@@ -47,7 +47,7 @@ impl TensorSource for Drawn {
 /// Packed weights of the last compilation; the next one often wants the same.
 #[derive(Default)]
 struct Packed {
-    packs: Vec<Packed>,
+    packs: Vec<StoredPack>,
     offsets: Vec<usize>,
     bytes: Vec<u8>,
 }
