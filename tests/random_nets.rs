@@ -165,18 +165,58 @@ fn config() -> ProptestConfig {
     }
 }
 
+fn hold(spec: &str) -> Result<(), TestCaseError> {
+    let case = Case::new(spec);
+    for machine in machines() {
+        for math in [Math::Strict, Math::Fast] {
+            for fuse in [true, false] {
+                case.hold(&machine, math, fuse)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
     fn compiled_interpreted_and_reference_agree(net in random_net::nets()) {
-        let case = Case::new(&net.0);
-        for machine in machines() {
-            for math in [Math::Strict, Math::Fast] {
-                for fuse in [true, false] {
-                    case.hold(&machine, math, fuse)?;
-                }
-            }
-        }
+        hold(&net.0)?;
+    }
+}
+
+/// What was wrong once, and corners that chance rarely meets.
+#[test]
+fn corners() {
+    let layers = [
+        // Channels joined inside a block leave lanes that nobody writes.
+        "
+  - {name: a, type: concat, from: [input, input]}
+  - {name: b, type: conv, out_channels: 1, kernel_size: 1}",
+        // The only pooling window hangs over the edge behind a normalisation.
+        "
+  - {name: a, type: conv, out_channels: 20, kernel_size: 1}
+  - {name: b, type: lrn, size: 5, alpha: 1.0, beta: 0.75, k: 1.0, alpha_scaling: sum}
+  - {name: c, type: max_pool, kernel_size: 11, padding: 1}",
+        // A normalisation over more channels than there are, with a large exponent.
+        "
+  - {name: a, type: lrn, size: 1048575, alpha: 1.0, beta: 1.0e+9, k: 1.0, alpha_scaling: mean}",
+        // Each window is cut in another way.
+        "
+  - {name: a, type: avg_pool, kernel_size: 19, stride: 1, padding: 9, count_include_pad: false}
+  - {name: b, type: max_pool, kernel_size: 19, stride: 1, padding: 9}",
+        // Windows that are loops.
+        "
+  - {name: a, type: avg_pool, kernel_size: [9, 8], stride: 1}",
+        // A map that is all padding but for a corner.
+        "
+  - {name: a, type: conv, out_channels: 17, kernel_size: 2, stride: 7, dilation: 3,
+     padding: {top: 6, left: 0, bottom: 0, right: 11}}
+  - {name: b, type: linear, out_features: 33}",
+    ];
+    for layers in layers {
+        let spec = format!("name: corner\ninput: {{shape: [2, 9, 9, 9]}}\nlayers:{layers}\n");
+        hold(&spec).unwrap_or_else(|error| panic!("{error}\n{spec}"));
     }
 }
