@@ -45,7 +45,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A name that [`parse`] does not know.
+/// A name that is no algorithm's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no algorithm; there are direct, winograd2 to winograd6 and, for a strided \

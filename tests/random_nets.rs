@@ -89,7 +89,8 @@ impl Case {
             let of_size = |m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }];
             sizes.flat_map(of_size).find_map(|algorithm| {
                 let choice = Override { layer: node.name.clone(), algorithm };
-                let chosen = algorithm::choose(&self.graph, Math::Fast, &[choice.clone()]);
+                let chosen =
+                    algorithm::choose(&self.graph, Math::Fast, std::slice::from_ref(&choice));
                 chosen.is_ok().then_some(choice)
             })
         };

@@ -303,7 +303,7 @@ impl Generator<'_> {
             let [kernel, stride, dilation, before, after] = tracks[axis];
             (map[1 + axis] + before + after - dilation * (kernel - 1) - 1) / stride + 1
         });
-        let divisors: Vec<usize> = (1..=map[0]).filter(|g| map[0] % g == 0).collect();
+        let divisors: Vec<usize> = (1..=map[0]).filter(|&g| map[0].is_multiple_of(g)).collect();
         let groups = if self.choices.rarely(3) { self.choices.one_of(&divisors) } else { 1 };
         // Channels of one group, as many as the limits allow.
         let cells = self.batch * output[0] * output[1];
