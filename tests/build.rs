@@ -9,7 +9,7 @@ use common::nets;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const WEIGHTS: [&str; 2] = ["--weights", "specs/digits/digits.safetensors"];
@@ -48,13 +48,21 @@ fn undefined(object: &Path) -> Vec<String> {
 }
 
 /// The example of examples/c, compiled against what stands in `folder`.
-fn classifier(folder: &Path) -> std::path::PathBuf {
+fn classifier(compiler: &str, folder: &Path) -> PathBuf {
     let program = folder.join("classify");
-    let mut cc = Command::new("cc");
+    let mut cc = Command::new(compiler);
     cc.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
     cc.arg(folder).arg(path("examples/c/classify.c")).arg(folder.join("libdigits.a"));
     stdout(cc.arg("-o").arg(&program));
     program
+}
+
+/// The input of digits.yaml that a picture becomes, as bytes.
+fn prepared(png: &str) -> Vec<u8> {
+    let (spec, graph) = nets::load("digits", 1);
+    let shape = graph.values[graph.input.index()].shape;
+    let input = picture::load(&path(png), spec.preprocess.as_ref(), &shape).unwrap();
+    input.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 #[test]
@@ -64,10 +72,8 @@ fn a_c_program_answers_as_run_does() {
     build("digits", folder, &WEIGHTS);
     assert_eq!(names(folder), ["digits.h", "digits.json", "digits.weights", "libdigits.a"]);
     assert_eq!(undefined(&folder.join("libdigits.a")), [""; 0]);
-    let program = classifier(folder);
+    let program = classifier("cc", folder);
 
-    let (spec, graph) = nets::load("digits", 1);
-    let shape = graph.values[graph.input.index()].shape;
     let labels = fs::read_to_string(path("specs/digits/labels.txt")).unwrap();
     assert_eq!(labels.lines().count(), 10);
     let [npy, raw, found] = ["run.npy", "input.f32", "output.f32"].map(|name| folder.join(name));
@@ -77,8 +83,7 @@ fn a_c_program_answers_as_run_does() {
         run.args(["run", "specs/digits.yaml", "--quiet", "--input", &png]).args(WEIGHTS);
         stdout(run.arg("--output").arg(&npy));
 
-        let input = picture::load(&path(&png), spec.preprocess.as_ref(), &shape).unwrap();
-        fs::write(&raw, input.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        fs::write(&raw, prepared(&png)).unwrap();
         let mut classify = Command::new(&program);
         let printed = stdout(classify.arg(folder.join("digits.weights")).args([&raw, &found]));
         assert!(printed.starts_with(&format!("{class} ")), "{label}: {printed}");
@@ -208,6 +213,48 @@ fn every_level_of_the_cpu_can_be_named() {
         seen.push(fs::read(folder.path().join("libdigits.a")).unwrap());
     }
     assert!(seen[0] != seen[1] && seen[1] != seen[2]);
+}
+
+/// Linked by Debian's cross compilers and run by qemu's user mode. Without these the code is only
+/// made, unless ALEXC_REQUIRE_CROSS is set: then that is a failure.
+#[test]
+fn other_machines_answer_as_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let [npy, raw, found] = ["run.npy", "in.f32", "out.f32"].map(|name| folder.path().join(name));
+    let png = "specs/digits/three.png";
+    fs::write(&raw, prepared(png)).unwrap();
+    let mut run = alexc();
+    run.args(["run", "specs/digits.yaml", "--quiet", "--input", png]).args(WEIGHTS);
+    stdout(run.arg("--output").arg(&npy));
+    let expected = floats(&fs::read(&npy).unwrap()[128..]);
+
+    for (arch, triple) in
+        [("aarch64", "aarch64-unknown-linux-gnu"), ("riscv64", "riscv64gc-unknown-linux-gnu")]
+    {
+        let (gcc, qemu) = (format!("{arch}-linux-gnu-gcc"), format!("qemu-{arch}"));
+        let folder = folder.path().join(arch);
+        build("digits", &folder, &[&["--target", triple], &WEIGHTS[..]].concat());
+        let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+        if !(there(&gcc) && there(&qemu)) {
+            let required = std::env::var_os("ALEXC_REQUIRE_CROSS").is_some();
+            assert!(!required, "{gcc} and {qemu} are required");
+            continue;
+        }
+        let program = classifier(&gcc, &folder);
+        let mut classify = Command::new(&qemu);
+        classify.env("QEMU_LD_PREFIX", format!("/usr/{arch}-linux-gnu")).arg(&program);
+        let printed = stdout(classify.arg(folder.join("digits.weights")).args([&raw, &found]));
+        assert!(printed.starts_with("3 "), "{arch}: {printed}");
+        let found = floats(&fs::read(&found).unwrap());
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-6, "{arch}: {found} {expected}");
+        }
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 #[test]

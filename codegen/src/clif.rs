@@ -55,7 +55,7 @@ pub fn emit(kernel: &Verified, target: &Target, texts: bool) -> Result<Emitted, 
     context.func.name = UserFuncName::testcase(kernel.name.as_bytes());
     let mut frontend = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut context.func, &mut frontend);
-    Emitter::new(kernel, builder, isa.triple(), target.has_fma()).kernel(target);
+    Emitter::new(kernel, builder, target).kernel(target);
     let clif = if texts { context.func.display().to_string() } else { String::new() };
     context.set_disasm(texts);
     let compiled = context
@@ -82,6 +82,8 @@ struct Emitter<'a> {
     kernel: &'a Kernel,
     b: FunctionBuilder<'a>,
     fma: bool,
+    /// Lanes of a piece of a register: four, or one where the target has no vectors.
+    piece: u8,
     flags: MemFlagsData,
     /// The pieces of each register.
     regs: Vec<Vec<Variable>>,
@@ -89,26 +91,25 @@ struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    fn new(
-        kernel: &'a Kernel,
-        mut b: FunctionBuilder<'a>,
-        triple: &target_lexicon::Triple,
-        fma: bool,
-    ) -> Self {
+    fn new(kernel: &'a Kernel, mut b: FunctionBuilder<'a>, target: &Target) -> Self {
+        let piece = if target.has_vectors() { 4 } else { 1 };
         let regs = kernel
             .regs
             .iter()
             .map(|&lanes| match lanes {
-                1 => vec![b.declare_var(types::F32)],
-                _ => (0..lanes / 4).map(|_| b.declare_var(types::F32X4)).collect(),
+                lanes if lanes < 4 || piece == 1 => {
+                    (0..lanes).map(|_| b.declare_var(types::F32)).collect()
+                }
+                lanes => (0..lanes / 4).map(|_| b.declare_var(types::F32X4)).collect(),
             })
             .collect();
         let mut flags = MemFlagsData::new().with_notrap();
-        flags.set_endianness(match triple.endianness() {
+        flags.set_endianness(match target.isa().triple().endianness() {
             Ok(target_lexicon::Endianness::Big) => Endianness::Big,
             _ => Endianness::Little,
         });
-        Emitter { kernel, b, fma, flags, regs, pointers: Vec::new() }
+        let fma = target.has_fma();
+        Emitter { kernel, b, fma, piece, flags, regs, pointers: Vec::new() }
     }
 
     fn kernel(mut self, target: &Target) {
@@ -227,7 +228,7 @@ impl<'a> Emitter<'a> {
     /// The register's pieces all hold `value` spread over their lanes.
     fn spread(&mut self, reg: Reg, value: Value) {
         let value = match self.kernel.lanes(reg) {
-            1 => value,
+            lanes if lanes < 4 || self.piece == 1 => value,
             _ => self.b.ins().splat(types::F32X4, value),
         };
         let pieces = self.regs[reg.0 as usize].len();
@@ -243,17 +244,18 @@ impl<'a> Emitter<'a> {
             Inst::Load { dst, .. } => {
                 let Some(place) = place else { return };
                 let dtype = self.dtype(place);
-                if self.kernel.lanes(dst) == 1 {
-                    let value = self.element(place, dtype);
-                    self.write(dst, [value]);
-                    return;
-                }
                 let pieces = self.regs[dst.0 as usize].len() as i32;
-                let step = 4 * dtype.bytes() as i32;
+                let lanes = self.kernel.lanes(dst).min(self.piece);
+                let step = i32::from(lanes) * dtype.bytes() as i32;
                 let values: Vec<Value> = (0..pieces)
                     .map(|i| {
                         let displacement_bytes = place.displacement_bytes + i * step;
-                        self.quad(Place { displacement_bytes, ..place }, dtype)
+                        let place = Place { displacement_bytes, ..place };
+                        if lanes == 1 {
+                            self.element(place, dtype)
+                        } else {
+                            self.quad(place, dtype)
+                        }
                     })
                     .collect();
                 self.write(dst, values);
@@ -271,7 +273,7 @@ impl<'a> Emitter<'a> {
                 let Some(place) = place else { return };
                 let pointer = self.pointer(place.pointer);
                 for (i, value) in self.read(src).into_iter().enumerate() {
-                    let at = place.displacement_bytes + 16 * i as i32;
+                    let at = place.displacement_bytes + 4 * i32::from(self.piece) * i as i32;
                     self.b.ins().store(self.flags, value, pointer, at);
                 }
             }

@@ -172,6 +172,16 @@ impl Target {
         }
     }
 
+    /// There are 128-bit vectors: everywhere but on RISC-V without its extension V.
+    pub(crate) fn has_vectors(&self) -> bool {
+        self.arch() != Arch::Riscv64
+            || self
+                .isa
+                .isa_flags()
+                .iter()
+                .any(|flag| flag.name == "has_v" && flag.as_bool() == Some(true))
+    }
+
     /// Fused multiply-add is one instruction.
     pub fn has_fma(&self) -> bool {
         match self.level {
