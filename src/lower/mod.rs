@@ -74,6 +74,8 @@ pub struct Call {
     pub kernel: Kernel,
     /// One for each of the kernel's buffers.
     pub arguments: Vec<Argument>,
+    /// For each buffer the first element of its argument that the kernel sees.
+    pub firsts: Vec<usize>,
 }
 
 impl Call {
@@ -132,21 +134,24 @@ struct Lowering<'g> {
 struct Draft {
     b: Builder,
     arguments: Vec<Argument>,
+    firsts: Vec<usize>,
 }
 
 impl Draft {
     fn new(name: &str) -> Self {
-        Draft { b: Builder::new(name), arguments: Vec::new() }
+        Draft { b: Builder::new(name), arguments: Vec::new(), firsts: Vec::new() }
     }
 
     fn buffer(&mut self, name: &str, argument: Argument, len: usize, access: Access) -> BufferId {
         self.arguments.push(argument);
+        self.firsts.push(0);
         self.b.buffer(name, len, access)
     }
 
     /// Weights of any type.
     fn weights(&mut self, argument: Argument, dtype: DType, len: usize) -> BufferId {
         self.arguments.push(argument);
+        self.firsts.push(0);
         self.b.typed_buffer("weights", dtype, len, Access::Read)
     }
 }
@@ -156,11 +161,21 @@ impl Draft {
 struct Operand {
     argument: Argument,
     layout: Layout,
+    /// Elements of the argument in front of the first image.
+    first: usize,
 }
 
 impl Operand {
     fn declare(&self, draft: &mut Draft, name: &str, access: Access) -> BufferId {
-        draft.buffer(name, self.argument, self.layout.len(), access)
+        let id = draft.buffer(name, self.argument, self.layout.len(), access);
+        draft.firsts[usize::from(id.0)] = self.first;
+        id
+    }
+
+    /// Some of its images.
+    fn images(self, first: usize, count: usize) -> Operand {
+        let layout = Layout { n: count, ..self.layout };
+        Operand { layout, first: self.first + first * layout.image(), ..self }
     }
 
     /// Position of block `cb`, row `y`, column `x` of image `n`, halo skipped.
@@ -175,11 +190,11 @@ impl Operand {
 
 impl Lowering<'_> {
     fn operand(&self, value: ValueId) -> Operand {
-        Operand { argument: Argument::Value(value), layout: self.layouts[value.index()] }
+        Operand { argument: Argument::Value(value), layout: self.layouts[value.index()], first: 0 }
     }
 
     fn temporary(&mut self, layout: Layout) -> Operand {
-        Operand { argument: self.temporary_elements(layout.len()), layout }
+        Operand { argument: self.temporary_elements(layout.len()), layout, first: 0 }
     }
 
     fn temporary_elements(&mut self, elements: usize) -> Argument {
@@ -208,6 +223,7 @@ impl Lowering<'_> {
             node: self.node.clone(),
             kernel: draft.b.finish(),
             arguments: draft.arguments,
+            firsts: draft.firsts,
         });
     }
 
@@ -366,6 +382,16 @@ impl Lowering<'_> {
 enum Fused {
     Activation(Activation),
     Add(Operand),
+}
+
+impl Fused {
+    /// The same for some of the images.
+    fn images(self, first: usize, count: usize) -> Fused {
+        match self {
+            Fused::Activation(_) => self,
+            Fused::Add(operand) => Fused::Add(operand.images(first, count)),
+        }
+    }
 }
 
 /// Declares the addends of an epilogue; `apply` loads them.

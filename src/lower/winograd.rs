@@ -67,21 +67,20 @@ impl Lowering<'_> {
         fused: &[Fused],
     ) {
         let Tiles { winograd, phases } = tiles;
-        let grid = Grid {
-            rows: output.layout.h.div_ceil(winograd.m),
-            columns: output.layout.w.div_ceil(winograd.m),
-            images: output.layout.n,
-        };
+        let images = output.layout.n;
         let points = winograd.n() * winograd.n();
         let reach = Reach::new(conv, &input.layout);
         let out_blocks = reach.starts.len();
+        let rows = output.layout.h.div_ceil(winograd.m);
+        let columns = output.layout.w.div_ceil(winograd.m);
+        let blocks = input.layout.blocks() + out_blocks;
+        let at_once = images_at_once(images, rows * columns, 4 * points * blocks * BLOCK);
+        let grid = Grid { rows, columns, images: at_once };
         let plane = grid.tiles() * BLOCK;
         let to_len = points * input.layout.blocks() * plane;
         let from_len = points * out_blocks * plane;
         let transformed = self.temporary_elements(to_len);
         let products = self.temporary_elements(from_len);
-        self.transform_input(conv, winograd, grid, input, (transformed, to_len));
-
         let weights = self.pack(Pack::Winograd {
             weight: conv.weight.clone(),
             batch_norm: conv.batch_norm.clone(),
@@ -90,6 +89,11 @@ impl Lowering<'_> {
             phases,
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
+        });
+        let bias = self.pack(Pack::Bias {
+            bias: conv.bias.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            len: out_blocks * BLOCK,
         });
         let product = Product {
             points,
@@ -100,19 +104,25 @@ impl Lowering<'_> {
             reach_blocks: reach.blocks,
             buffers: [transformed, weights, products],
         };
-        match reach.pattern() {
-            Some((outer, inner, step)) => self.multiply_points(&product, |b| {
-                let o = b.parallel("group", outer);
-                let i = b.parallel("ob", inner);
-                (&o * inner + i, o * step)
-            }),
-            None => {
-                for (ob, &start) in reach.starts.iter().enumerate() {
-                    self.multiply_points(&product, |_| (ob.into(), start.into()));
+        for first in (0..images).step_by(at_once) {
+            let input = input.images(first, at_once);
+            let output = output.images(first, at_once);
+            let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, at_once)).collect();
+            self.transform_input(conv, winograd, grid, input, (transformed, to_len));
+            match reach.pattern() {
+                Some((outer, inner, step)) => self.multiply_points(&product, |b| {
+                    let o = b.parallel("group", outer);
+                    let i = b.parallel("ob", inner);
+                    (&o * inner + i, o * step)
+                }),
+                None => {
+                    for (ob, &start) in reach.starts.iter().enumerate() {
+                        self.multiply_points(&product, |_| (ob.into(), start.into()));
+                    }
                 }
             }
+            self.transform_output(winograd, grid, (products, from_len), bias, output, &fused);
         }
-        self.transform_output(conv, winograd, grid, (products, from_len), output, fused);
     }
 
     /// B^T d B of every tile.
@@ -271,10 +281,10 @@ impl Lowering<'_> {
     /// A^T m A of every tile, bias and epilogue.
     fn transform_output(
         &mut self,
-        conv: &Conv,
         winograd: &Winograd,
         grid: Grid,
         (products, len): (Argument, usize),
+        bias: Argument,
         output: Operand,
         fused: &[Fused],
     ) {
@@ -282,11 +292,6 @@ impl Lowering<'_> {
         let lanes = self.vectors.lanes;
         let ol = output.layout;
         let out_blocks = ol.blocks();
-        let bias = self.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: out_blocks * BLOCK,
-        });
         let mut draft = Draft::new("transform_output");
         let m_buffer = draft.buffer("products", products, len, Access::Read);
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
@@ -369,6 +374,18 @@ impl Cell<'_> {
             }
         });
     }
+}
+
+/// Images that go through the three kernels together: so few that what lies between them stays
+/// in the caches, but enough tiles that weights are read for more than a register tile of them.
+fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
+    const BYTES: usize = 6 << 20;
+    const TILES: usize = 48;
+    let fits = |count: &usize| {
+        images.is_multiple_of(*count)
+            && (count * tiles * tile_bytes <= BYTES || (count - 1) * tiles < TILES)
+    };
+    (1..=images).rev().find(fits).unwrap_or(1)
 }
 
 /// Transformed inputs of up to this many bytes are read again for every block of outputs.

@@ -97,7 +97,8 @@ fn bindings(
                 .and_then(|&argument| place(argument, position))
                 .map(|(base, offset_bytes)| Binding {
                     base,
-                    offset_bytes,
+                    offset_bytes: offset_bytes
+                        + call.firsts.get(position).copied().unwrap_or(0) * buffer.dtype.bytes(),
                     len_bytes: buffer.len * buffer.dtype.bytes(),
                     writes: buffer.access != Access::Read,
                 })

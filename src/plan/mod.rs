@@ -281,10 +281,10 @@ impl Plan {
         }
         for (index, (call, locals)) in lowered.calls.iter().zip(&self.locals).enumerate() {
             let mut scratch_end = 0;
-            for ((buffer, &argument), &local) in
-                call.kernel.buffers.iter().zip(&call.arguments).zip(locals)
+            for (((buffer, &argument), &local), &first) in
+                call.kernel.buffers.iter().zip(&call.arguments).zip(locals).zip(&call.firsts)
             {
-                let needed = buffer.len * buffer.dtype.bytes();
+                let needed = (first + buffer.len) * buffer.dtype.bytes();
                 let name = || buffer.name.clone();
                 let item = match argument {
                     Argument::Value(value) => Item::Value(value),
