@@ -215,6 +215,73 @@ fn every_level_of_the_cpu_can_be_named() {
     assert!(seen[0] != seen[1] && seen[1] != seen[2]);
 }
 
+#[test]
+fn a_c_program_refuses_other_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("digits", folder, &WEIGHTS);
+    let program = classifier("cc", folder);
+    let [raw, other] = ["input.f32", "other.weights"].map(|name| folder.join(name));
+    fs::write(&raw, prepared("specs/digits/two.png")).unwrap();
+    let whole = fs::read(folder.join("digits.weights")).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0x10;
+    let strict = folder.join("strict");
+    build("digits", &strict, &[&["--math", "strict"], &WEIGHTS[..]].concat());
+    for (bytes, reason) in [
+        (&b"no weights at all, but a text of some length"[..], "this is no file of weights"),
+        (&whole[..whole.len() - 100], "this file is truncated"),
+        (&damaged, "this file is damaged"),
+        (
+            &fs::read(strict.join("digits.weights")).unwrap(),
+            "these weights belong to another net or build",
+        ),
+    ] {
+        fs::write(&other, bytes).unwrap();
+        let (code, message) = failure(Command::new(&program).arg(&other).arg(&raw));
+        assert_eq!((code, message), (1, format!("{}: {reason}\n", other.display())));
+    }
+    let printed = stdout(Command::new(&program).arg(folder.join("digits.weights")).arg(&raw));
+    assert!(printed.starts_with("2 "), "{printed}");
+}
+
+#[test]
+fn weights_can_lie_in_the_library() {
+    const MAIN: &str = r#"
+#include "digits.h"
+#include <stdio.h>
+static float input[DIGITS_INPUT_LEN], output[DIGITS_OUTPUT_LEN];
+static _Alignas(DIGITS_ALIGNMENT) char workspace[DIGITS_WORKSPACE_BYTES];
+int main(int count, char **arguments) {
+    FILE *file = count == 2 ? fopen(arguments[1], "rb") : NULL;
+    if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN)
+        return 1;
+    fclose(file);
+    if (digits_run(input, output, workspace, digits_weights) != DIGITS_OK)
+        return 1;
+    printf("%.6f %.6f\n", output[5], output[6]);
+    return 0;
+}
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("digits", folder, &[&["--embed-weights"], &WEIGHTS[..]].concat());
+    assert_eq!(names(folder), ["digits.h", "digits.json", "libdigits.a"]);
+    fs::write(folder.join("main.c"), MAIN).unwrap();
+    fs::write(folder.join("input.f32"), prepared("specs/digits/five.png")).unwrap();
+    let mut cc = Command::new("cc");
+    cc.current_dir(folder).args(["-std=c11", "-Wall", "-Werror", "main.c", "libdigits.a"]);
+    stdout(cc.args(["-o", "main"]));
+    let printed = stdout(Command::new(folder.join("main")).current_dir(folder).arg("input.f32"));
+    let found: Vec<f32> = printed.split_whitespace().map(|x| x.parse().unwrap()).collect();
+    assert!(found[0] > 0.9 && found[1] < 0.1, "{printed}");
+
+    let mut alone = alexc();
+    alone.args(["build", "specs/digits.yaml", "--embed-weights", "-o"]).arg(folder);
+    let (code, message) = failure(&mut alone);
+    assert!(code == 2 && message.contains("--weights"), "{message}");
+}
+
 /// Linked by Debian's cross compilers and run by qemu's user mode. Without these the code is only
 /// made, unless ALEXC_REQUIRE_CROSS is set: then that is a failure.
 #[test]

@@ -17,23 +17,28 @@
 /* Maps the file of weights: it is read as the net needs it, and shared by all who map it. */
 static const char *map_weights(const char *path) {
     struct stat about;
-    const char *file;
-    int descriptor = open(path, O_RDONLY);
-    if (descriptor < 0 || fstat(descriptor, &about) != 0) {
-        perror(path);
+    void *file;
+    int status, descriptor = open(path, O_RDONLY);
+    if (descriptor < 0 || fstat(descriptor, &about) != 0 || about.st_size == 0) {
+        fprintf(stderr, "%s cannot be read\n", path);
         exit(1);
     }
-    if (about.st_size != DIGITS_WEIGHTS_FILE_BYTES) {
-        fprintf(stderr, "%s: these are no weights of this net\n", path);
-        exit(1);
-    }
-    file = mmap(NULL, DIGITS_WEIGHTS_FILE_BYTES, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    file = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
     close(descriptor);
     if (file == MAP_FAILED) {
         perror(path);
         exit(1);
     }
-    return file + DIGITS_WEIGHTS_FILE_OFFSET;
+    status = digits_check_weights(file, (size_t)about.st_size);
+    if (status != DIGITS_OK) {
+        fprintf(stderr, "%s: %s\n", path,
+                status == DIGITS_NOT_WEIGHTS    ? "this is no file of weights"
+                : status == DIGITS_OTHER_BUILD  ? "these weights belong to another net or build"
+                : status == DIGITS_WRONG_LENGTH ? "this file is truncated"
+                                                : "this file is damaged");
+        exit(1);
+    }
+    return (const char *)file + DIGITS_WEIGHTS_FILE_OFFSET;
 }
 
 int main(int count, char **arguments) {

@@ -24,7 +24,7 @@ use crate::parallel::parallel_each;
 pub const HEADER_BYTES: usize = 64;
 
 /// Contents are added up in pieces of this many bytes, on all threads.
-const PIECE: usize = 1 << 20;
+pub const PIECE_BYTES: usize = 1 << 20;
 
 /// What makes a kind of file different from the others.
 #[derive(Debug)]
@@ -147,8 +147,8 @@ impl fmt::Display for Malformed {
 /// XXH64 of the contents' pieces, then of those sums: the same on any number of threads, and as
 /// fast as memory.
 pub fn checksum(contents: &[u8], threads: usize) -> u64 {
-    let mut sums = vec![[0; 8]; contents.len().div_ceil(PIECE)];
-    let pieces = contents.chunks(PIECE).zip(&mut sums).collect();
+    let mut sums = vec![[0; 8]; contents.len().div_ceil(PIECE_BYTES)];
+    let pieces = contents.chunks(PIECE_BYTES).zip(&mut sums).collect();
     parallel_each(threads, pieces, |(piece, sum): (&[u8], &mut [u8; 8])| {
         *sum = XxHash64::oneshot(0, piece).to_le_bytes();
     });
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn whole_files_open() {
-        for len in [0, 1, 63, 64, PIECE, PIECE + 1, 3 * PIECE + 5] {
+        for len in [0, 1, 63, 64, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 5] {
             let contents: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8).collect();
             let file = file(&contents);
             assert_eq!(open(&KIND, &file, 1).unwrap(), (77, &contents[..]));
@@ -275,9 +275,9 @@ mod tests {
 
     #[test]
     fn swapped_pieces_are_noticed() {
-        let contents: Vec<u8> = [[1; PIECE], [2; PIECE]].concat();
+        let contents: Vec<u8> = [[1; PIECE_BYTES], [2; PIECE_BYTES]].concat();
         let mut file = file(&contents);
-        file[HEADER_BYTES..].rotate_left(PIECE);
+        file[HEADER_BYTES..].rotate_left(PIECE_BYTES);
         assert!(matches!(open(&KIND, &file, 1), Err(FileFault::Contents { .. })));
     }
 }

@@ -15,6 +15,12 @@ use crate::{
 
 const KIND: Kind = Kind { magic: *b"ALEXCwts", version: 1, name: "file of packed weights" };
 
+/// What a program's file of packed weights begins with: the kind of file, the version of the
+/// format and the program's fingerprint, as little-endian numbers.
+pub fn identity(program: &Program) -> [u64; 3] {
+    [u64::from_le_bytes(KIND.magic), KIND.version, program.fingerprint()]
+}
+
 /// Packed weights, 64-byte aligned, not changed any more.
 #[derive(Debug)]
 pub struct Weights(Store);

@@ -51,6 +51,7 @@ impl Artifact<'_> {
                 "arena_bytes": program.arena_bytes,
                 "scratch_bytes": program.local_bytes,
                 "weights_bytes": program.weights_bytes,
+                "weights_embedded": self.embed,
                 "weights_file_offset": HEADER_BYTES,
                 "alignment": ALIGNMENT,
             },

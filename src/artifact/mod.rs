@@ -61,6 +61,8 @@ pub struct Artifact<'a> {
     pub labels: &'a [String],
     /// The packed weights, where there are any.
     pub weights: Option<&'a Weights>,
+    /// They shall lie in object and library.
+    pub embed: bool,
 }
 
 /// A file that was written.
@@ -112,7 +114,9 @@ impl Artifact<'_> {
             let bytes = match kind {
                 Kind::Object => write_bytes(&path, &object)?,
                 Kind::Staticlib => write_bytes(&path, &self.archive(&object))?,
-                Kind::Header => write_bytes(&path, object::header(self.program()).as_bytes())?,
+                Kind::Header => {
+                    write_bytes(&path, object::header(self.program(), self.embed).as_bytes())?
+                }
                 Kind::Weights => self.write_weights(&path)?,
                 Kind::Module => write_bytes(&path, &self.module().to_bytes())?,
                 Kind::Manifest => {
@@ -148,13 +152,19 @@ impl Artifact<'_> {
 
     fn object(&self) -> Result<Vec<u8>, ObjectError> {
         let target = self.options.target.clone();
-        object::write(self.program(), &ObjectOptions { target })
+        let weights = self.weights.filter(|_| self.embed).map(Weights::as_bytes);
+        object::write(self.program(), &ObjectOptions { target, weights })
     }
 
     fn archive(&self, object: &[u8]) -> Vec<u8> {
         let program = self.program();
         let member = self.file_name(Kind::Object);
-        object::archive(&self.options.target, &member, object, &object::exports(program))
+        object::archive(
+            &self.options.target,
+            &member,
+            object,
+            &object::exports(program, self.embed),
+        )
     }
 
     fn module(&self) -> Module {

@@ -210,6 +210,9 @@ pub struct BuildArgs {
     /// What to write; by default staticlib,header,manifest, and weights where they are given
     #[arg(long, value_enum, value_delimiter = ',')]
     pub emit: Vec<Kind>,
+    /// Put the weights into object and library, instead of into a file to be mapped
+    #[arg(long, requires = "weights")]
+    pub embed_weights: bool,
     /// Make code for another machine, such as aarch64-unknown-linux-gnu
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,

@@ -3,13 +3,12 @@
 use super::args::{BuildArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
-use super::{load, progress};
+use super::load;
 use crate::artifact::{Artifact, Kind, make_folder};
 use crate::compile::{self, Compiled};
 use crate::graph::Graph;
 use crate::spec::Spec;
 use crate::weights;
-use alexc_runtime::weights::Weights;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -20,7 +19,8 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let mut kinds = args.emit.clone();
     if kinds.is_empty() {
         kinds = vec![Kind::Staticlib, Kind::Header, Kind::Manifest];
-        kinds.extend(args.weights.is_some().then_some(Kind::Weights));
+        let apart = args.weights.is_some() && !args.embed_weights;
+        kinds.extend(apart.then_some(Kind::Weights));
     }
     if kinds.contains(&Kind::Weights) && args.weights.is_none() {
         return Err(Failure::Usage(
@@ -42,7 +42,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     };
     let compiled = compile::compile(&graph, &options)?;
     let packed = match source {
-        Some(source) => Some(pack(&compiled, &source, options.threads, args.common.quiet)?),
+        Some(source) => Some(load::pack(&compiled, &source, options.threads, args.common.quiet)?),
         None => None,
     };
     let artifact = Artifact {
@@ -51,6 +51,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         options: &options,
         labels: &labels,
         weights: packed.as_ref(),
+        embed: args.embed_weights,
     };
     let written = artifact.write(&kinds, &args.output)?;
     if args.dumps {
@@ -78,20 +79,6 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let lines =
         written.iter().map(|file| format!("{:>12} bytes  {}\n", file.bytes, file.path.display()));
     print(&lines.collect::<String>())
-}
-
-fn pack(
-    compiled: &Compiled,
-    source: &weights::Checked,
-    threads: usize,
-    quiet: bool,
-) -> Result<Weights, Failure> {
-    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, quiet);
-    let packed = compile::pack(compiled, source, threads, |elements| {
-        bar.inc(elements as u64 * 4);
-    })?;
-    bar.finish_and_clear();
-    Ok(packed)
 }
 
 /// What every stage made, in their order.

@@ -15,6 +15,7 @@ use alexc_runtime::cpu::Level;
 use alexc_runtime::network::Network;
 use alexc_runtime::parallel::default_threads;
 use alexc_runtime::session::Session;
+use alexc_runtime::weights::Weights;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,15 +138,24 @@ pub(super) fn net(
     let compiled = compile::compile(graph, &options(common, compile, None)?)?;
     let compile_time = start.elapsed();
     let start = Instant::now();
-    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, common.quiet);
-    let packed = compile::pack(&compiled, &source, threads, |bytes| {
-        bar.inc(bytes as u64);
-    })?;
-    bar.finish_and_clear();
+    let packed = pack(&compiled, &source, threads, common.quiet)?;
     let weights_time = start.elapsed();
     let network = Arc::new(Network::new(compiled.program.clone(), packed)?);
     let session = Session::new(&network, threads)?;
     Ok(Loaded { compiled, source, session, threads, compile_time, weights_time })
+}
+
+/// Packs the weights of a compiled net, and shows how far it is.
+pub(super) fn pack(
+    compiled: &Compiled,
+    source: &Checked,
+    threads: usize,
+    quiet: bool,
+) -> Result<Weights, Failure> {
+    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, quiet);
+    let packed = compile::pack(compiled, source, threads, |bytes| bar.inc(bytes as u64))?;
+    bar.finish_and_clear();
+    Ok(packed)
 }
 
 /// Class names of the spec, where it has any.

@@ -55,7 +55,7 @@ fn bsd(member: &str, object: &[u8], symbols: &[String]) -> Vec<u8> {
     names.resize(names.len().next_multiple_of(8), 0);
     let table_len = 4 + 8 * symbols.len() + 4 + names.len();
     let table_name = named("__.SYMDEF");
-    let begin = MAGIC.len() + entry_len((table_name.len() + table_len).next_multiple_of(8));
+    let begin = MAGIC.len() + entry_len(table_name.len() + table_len.next_multiple_of(8));
     let mut table = (8 * symbols.len() as u32).to_le_bytes().to_vec();
     for start in starts {
         table.extend(start.to_le_bytes());
@@ -67,7 +67,7 @@ fn bsd(member: &str, object: &[u8], symbols: &[String]) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
     for (name, contents) in [(table_name, table.as_slice()), (named(member), object)] {
         let mut whole = [&name, contents].concat();
-        whole.resize(whole.len().next_multiple_of(8), 0);
+        whole.resize(name.len() + contents.len().next_multiple_of(8), 0);
         entry(&mut file, &format!("#1/{}", name.len()), &whole);
     }
     file

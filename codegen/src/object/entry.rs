@@ -17,6 +17,8 @@ pub(super) const OK: i64 = 0;
 pub(super) const NULL_POINTER: i64 = 1;
 /// Workspace or weights do not begin at a multiple of `ALIGNMENT`.
 pub(super) const MISALIGNED: i64 = 2;
+/// The bits of an address that must be zero.
+pub(super) const ALIGNMENT_MASK: i64 = ALIGNMENT as i64 - 1;
 
 /// `int (const float *input, float *output, void *workspace, const void *weights)`.
 pub(super) fn signature(target: &Target) -> Signature {
@@ -75,7 +77,7 @@ pub(super) fn build(
         return_if(&mut b, null, NULL_POINTER);
     }
     for pointer in aligned {
-        let rest = b.ins().band_imm_u(pointer, ALIGNMENT as i64 - 1);
+        let rest = b.ins().band_imm_u(pointer, ALIGNMENT_MASK);
         return_if(&mut b, rest, MISALIGNED);
     }
 
@@ -127,7 +129,7 @@ fn stack_slot(b: &mut FunctionBuilder<'_>, bytes: u32) -> StackSlot {
 }
 
 /// Returns `status` where `condition` is not zero; the code after it goes on elsewhere.
-fn return_if(b: &mut FunctionBuilder<'_>, condition: Value, status: i64) {
+pub(super) fn return_if(b: &mut FunctionBuilder<'_>, condition: Value, status: i64) {
     let (leave, stay) = (b.create_block(), b.create_block());
     b.ins().brif(condition, leave, &[], stay, &[]);
     b.switch_to_block(leave);

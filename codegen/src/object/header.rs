@@ -1,5 +1,6 @@
 //! The C header of an object.
 
+use super::check::{DAMAGED, NOT_WEIGHTS, OTHER_BUILD, WRONG_LENGTH};
 use super::entry::{MISALIGNED, NULL_POINTER, OK};
 use super::{ALIGNMENT, workspace_bytes};
 use alexc_runtime::container::HEADER_BYTES;
@@ -7,14 +8,15 @@ use alexc_runtime::program::Program;
 use std::fmt::Write;
 
 /// The header, for C89 and later and for C++, of the object that [`super::write`] makes.
-pub fn header(program: &Program) -> String {
+/// `embedded`: the packed weights lie in the object.
+pub fn header(program: &Program, embedded: bool) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_header(&mut text, program);
+    let _ = write_header(&mut text, program, embedded);
     text
 }
 
-fn write_header(f: &mut String, program: &Program) -> std::fmt::Result {
+fn write_header(f: &mut String, program: &Program, embedded: bool) -> std::fmt::Result {
     let name = &program.name;
     let upper = name.to_ascii_uppercase();
     writeln!(
@@ -25,6 +27,8 @@ fn write_header(f: &mut String, program: &Program) -> std::fmt::Result {
  */
 #ifndef {upper}_H
 #define {upper}_H
+
+#include <stddef.h>
 
 #ifdef __cplusplus
 extern \"C\" {{
@@ -50,7 +54,7 @@ extern \"C\" {{
  * they are aligned as they must be. */
 #define {upper}_WEIGHTS_FILE_OFFSET {HEADER_BYTES}
 #define {upper}_WEIGHTS_FILE_BYTES {file}
-
+{embedded}
 /* Workspace and weights begin at a multiple of this many bytes. */
 #define {upper}_ALIGNMENT {ALIGNMENT}
 
@@ -58,6 +62,13 @@ extern \"C\" {{
 #define {upper}_OK {OK}
 #define {upper}_NULL_POINTER {NULL_POINTER}
 #define {upper}_MISALIGNED {MISALIGNED}
+
+/* What {name}_check_weights may also return: the file is no file of packed weights; it was built
+ * for another net or by another build; it is shorter or longer than it was; its bits changed. */
+#define {upper}_NOT_WEIGHTS {NOT_WEIGHTS}
+#define {upper}_OTHER_BUILD {OTHER_BUILD}
+#define {upper}_WRONG_LENGTH {WRONG_LENGTH}
+#define {upper}_DAMAGED {DAMAGED}
 
 /* Runs the net once on the calling thread.
  *
@@ -72,6 +83,12 @@ extern \"C\" {{
  * thread's floating-point settings (rounding, denormals) make no difference and are kept. */
 int {name}_run(const float *input, float *output, void *workspace, const void *weights);
 
+/* Reads a whole file of packed weights, all its bytes in memory from a multiple of
+ * {upper}_ALIGNMENT on (as they are where it is mapped). Returns {upper}_OK where it is the one
+ * that belongs to this library and nothing in it has changed. The weights for {name}_run begin
+ * {upper}_WEIGHTS_FILE_OFFSET bytes after `file`. */
+int {name}_check_weights(const void *file, size_t bytes);
+
 #ifdef __cplusplus
 }}
 #endif
@@ -80,8 +97,18 @@ int {name}_run(const float *input, float *output, void *workspace, const void *w
         workspace = workspace_bytes(program),
         weights = program.weights_bytes,
         file = program.weights_bytes.saturating_add(HEADER_BYTES),
+        embedded = if embedded { embedded_weights(name, &upper, program) } else { String::new() },
         workspace_null = null_note(workspace_bytes(program)),
         weights_null = null_note(program.weights_bytes),
+    )
+}
+
+/// The weights' declaration. An array of no elements is no C.
+fn embedded_weights(name: &str, upper: &str, program: &Program) -> String {
+    let len = if program.weights_bytes == 0 { "1" } else { &format!("{upper}_WEIGHTS_BYTES") };
+    format!(
+        "\n/* The packed weights, which lie in the library: for {name}_run as they are. */\n\
+         extern const unsigned char {name}_weights[{len}];\n"
     )
 }
 

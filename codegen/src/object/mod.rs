@@ -1,11 +1,14 @@
 //! A compiled net as a relocatable object for C's linker, and its header.
 //!
 //! The object holds the same machine code that the JIT loads, under local symbols
-//! (`NET_kernel_...`), and one global function, `NET_run`, that runs the steps one after another
-//! on the calling thread. It refers to nothing outside itself, writes nothing but the memory it
-//! is given, and allocates nothing.
+//! (`NET_kernel_...`), and two global functions: `NET_run` runs the steps one after another on the
+//! calling thread, `NET_check_weights` looks at a file of packed weights before they are used. The
+//! object refers to nothing outside itself, writes nothing but the memory it is given, and
+//! allocates nothing. The packed weights may lie in it, too.
 
 mod archive;
+mod check;
+mod checksum;
 mod entry;
 mod floats;
 mod header;
@@ -19,7 +22,9 @@ use alexc_runtime::cpu::Arch;
 use alexc_runtime::program::Program;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::Signature;
-use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
+use cranelift_module::{
+    DataDescription, FuncId, Linkage, Module, ModuleError, default_libcall_names,
+};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 
 /// Alignment in bytes that `NET_run` asks of workspace and weights: a cache line.
@@ -27,9 +32,11 @@ pub const ALIGNMENT: usize = 64;
 
 /// How the object is made.
 #[derive(Debug, Clone)]
-pub struct ObjectOptions {
+pub struct ObjectOptions<'w> {
     /// What the program's kernels were compiled for.
     pub target: Target,
+    /// The packed weights, where they shall lie in the object as `NET_weights`.
+    pub weights: Option<&'w [u8]>,
 }
 
 /// Why no object was made. None of these depends on the user's net.
@@ -45,6 +52,14 @@ pub enum ObjectError {
         arch: Arch,
         /// The object's target.
         target: String,
+    },
+    /// Weights of another program.
+    #[error("the net has {expected} bytes of packed weights, and {given} are to be embedded")]
+    Weights {
+        /// What the program says.
+        expected: usize,
+        /// What there is.
+        given: usize,
     },
     /// The target has no such object files, or Cranelift refused something.
     #[error("no object file for {target}: {reason}")]
@@ -67,19 +82,28 @@ fn local_offset(program: &Program) -> usize {
     program.arena_bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
 }
 
-/// The functions that [`write()`] makes for others to call, as C spells them.
-pub fn exports(program: &Program) -> Vec<String> {
-    vec![format!("{}_run", program.name)]
+/// What [`write()`] makes for others to use, as C spells it.
+pub fn exports(program: &Program, embedded: bool) -> Vec<String> {
+    let name = &program.name;
+    let mut symbols = vec![format!("{name}_run"), format!("{name}_check_weights")];
+    symbols.extend(embedded.then(|| format!("{name}_weights")));
+    symbols
 }
 
 /// Writes a program as an object file. The same program gives the same bytes.
-pub fn write(program: &Program, options: &ObjectOptions) -> Result<Vec<u8>, ObjectError> {
+pub fn write(program: &Program, options: &ObjectOptions<'_>) -> Result<Vec<u8>, ObjectError> {
     check(program)?;
     let target = &options.target;
     let triple = target.isa().triple();
     if program.arch != target.arch() {
         let (arch, target) = (program.arch, triple.to_string());
         return Err(ObjectError::Arch { arch, target });
+    }
+    if let Some(weights) = options.weights
+        && weights.len() != program.weights_bytes
+    {
+        let (expected, given) = (program.weights_bytes, weights.len());
+        return Err(ObjectError::Weights { expected, given });
     }
     let backend = |reason: String| ObjectError::Backend { target: triple.to_string(), reason };
     let refused = |e: ModuleError| backend(e.to_string());
@@ -110,6 +134,23 @@ pub fn write(program: &Program, options: &ObjectOptions) -> Result<Vec<u8>, Obje
     }
 
     let mut context = Context::new();
+    context.func.signature = checksum::signature(target);
+    let symbol = format!("{name}_xxh64");
+    let xxh64 = module
+        .declare_function(&symbol, Linkage::Local, &context.func.signature)
+        .map_err(refused)?;
+    checksum::build(target, &mut context.func);
+    define(&mut module, xxh64, &mut context, target).map_err(backend)?;
+
+    context.func.signature = check::signature(target);
+    let symbol = format!("{name}_check_weights");
+    let check = module
+        .declare_function(&symbol, Linkage::Export, &context.func.signature)
+        .map_err(refused)?;
+    let callee = module.declare_func_in_func(xxh64, &mut context.func);
+    check::build(program, callee, target, &mut context.func);
+    define(&mut module, check, &mut context, target).map_err(backend)?;
+
     context.func.signature = entry::signature(target);
     let run = module
         .declare_function(&format!("{name}_run"), Linkage::Export, &context.func.signature)
@@ -120,8 +161,28 @@ pub fn write(program: &Program, options: &ObjectOptions) -> Result<Vec<u8>, Obje
         floats: floats.map(|(settings, save, load)| (settings, callee(save), callee(load))),
     };
     entry::build(program, &callees, target, &mut context.func);
-    cranelift_codegen::verify_function(&context.func, target.isa())
-        .map_err(|e| backend(e.to_string()))?;
-    module.define_function(run, &mut context).map_err(refused)?;
+    define(&mut module, run, &mut context, target).map_err(backend)?;
+    if let Some(weights) = options.weights {
+        let symbol = format!("{name}_weights");
+        let id = module.declare_data(&symbol, Linkage::Export, false, false).map_err(refused)?;
+        let mut data = DataDescription::new();
+        // A net without weights still has a name for them.
+        data.define(if weights.is_empty() { Box::new([0]) } else { weights.into() });
+        data.set_align(ALIGNMENT as u64);
+        module.define_data(id, &data).map_err(refused)?;
+    }
     module.finish().emit().map_err(|e| backend(e.to_string()))
+}
+
+/// Makes code of a function and leaves the context empty.
+fn define(
+    module: &mut ObjectModule,
+    id: FuncId,
+    context: &mut Context,
+    target: &Target,
+) -> Result<(), String> {
+    cranelift_codegen::verify_function(&context.func, target.isa()).map_err(|e| e.to_string())?;
+    module.define_function(id, context).map_err(|e| e.to_string())?;
+    module.clear_context(context);
+    Ok(())
 }

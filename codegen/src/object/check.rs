@@ -1,0 +1,90 @@
+//! `NET_check_weights`: whether a file is the one that was built with this object, whole and
+//! undamaged, before anything counts on it.
+
+use super::checksum;
+use super::entry::{ALIGNMENT_MASK, NULL_POINTER, OK, return_if};
+use crate::target::Target;
+use alexc_runtime::container::HEADER_BYTES;
+use alexc_runtime::program::Program;
+use alexc_runtime::weights::identity;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{
+    AbiParam, FuncRef, Function, InstBuilder, MemFlagsData, Signature, types,
+};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+
+/// The file is no file of packed weights.
+pub(super) const NOT_WEIGHTS: i64 = 3;
+/// It belongs to another net or another build.
+pub(super) const OTHER_BUILD: i64 = 4;
+/// It is shorter or longer than it was.
+pub(super) const WRONG_LENGTH: i64 = 5;
+/// Some of its bits are not what they were.
+pub(super) const DAMAGED: i64 = 6;
+
+/// `int (const void *file, size_t bytes)`.
+pub(super) fn signature(target: &Target) -> Signature {
+    let mut signature = Signature::new(target.isa().default_call_conv());
+    signature.params.extend([types::I64; 2].map(AbiParam::new));
+    signature.returns.push(AbiParam::new(types::I32));
+    signature
+}
+
+/// Writes the function. `function` has [`signature`].
+pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function: &mut Function) {
+    let mut frontend = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(function, &mut frontend);
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    let &[file, bytes] = b.block_params(block) else { return };
+    let null = b.ins().icmp_imm_u(IntCC::Equal, file, 0);
+    return_if(&mut b, null, NULL_POINTER);
+    let rest = b.ins().band_imm_u(file, ALIGNMENT_MASK);
+    return_if(&mut b, rest, super::entry::MISALIGNED);
+
+    let word = |b: &mut FunctionBuilder<'_>, at: i32| {
+        b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, at)
+    };
+    // Of every version: what the file is, then the version.
+    let [magic, version, key] = identity(program);
+    let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, 16);
+    return_if(&mut b, short, NOT_WEIGHTS);
+    for (at, expected, status) in [(0, magic, NOT_WEIGHTS), (8, version, OTHER_BUILD)] {
+        let found = word(&mut b, at);
+        let expected = b.ins().iconst(types::I64, expected.cast_signed());
+        let other = b.ins().icmp(IntCC::NotEqual, found, expected);
+        return_if(&mut b, other, status);
+    }
+    let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, HEADER_BYTES as i64);
+    return_if(&mut b, short, WRONG_LENGTH);
+
+    // A damaged header tells nothing.
+    let (checked, seed) = (b.ins().iconst(types::I64, 56), b.ins().iconst(types::I64, 0));
+    let call = b.ins().call(xxh64, &[file, checked, seed]);
+    let sum = b.inst_results(call)[0];
+    let stated = word(&mut b, 56);
+    let wrong = b.ins().icmp(IntCC::NotEqual, sum, stated);
+    return_if(&mut b, wrong, DAMAGED);
+    let stated = word(&mut b, 24);
+    let contents_bytes = b.ins().iadd_imm_s(bytes, -(HEADER_BYTES as i64));
+    let wrong = b.ins().icmp(IntCC::NotEqual, stated, contents_bytes);
+    return_if(&mut b, wrong, WRONG_LENGTH);
+    let found = word(&mut b, 16);
+    let expected = b.ins().iconst(types::I64, key.cast_signed());
+    let other = b.ins().icmp(IntCC::NotEqual, found, expected);
+    return_if(&mut b, other, OTHER_BUILD);
+    let length = b.ins().iconst(types::I64, program.weights_bytes as i64);
+    let other = b.ins().icmp(IntCC::NotEqual, contents_bytes, length);
+    return_if(&mut b, other, OTHER_BUILD);
+
+    let contents = b.ins().iadd_imm_s(file, HEADER_BYTES as i64);
+    let (mut b, sum) = checksum::of_pieces(b, xxh64, contents, program.weights_bytes);
+    let stated = b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, 32);
+    let wrong = b.ins().icmp(IntCC::NotEqual, sum, stated);
+    return_if(&mut b, wrong, DAMAGED);
+    let ok = b.ins().iconst(types::I32, OK);
+    b.ins().return_(&[ok]);
+    b.seal_all_blocks();
+    b.finalize(target.isa().frontend_config());
+}
