@@ -73,6 +73,9 @@ fn a_c_program_answers_as_run_does() {
     assert_eq!(names(folder), ["digits.h", "digits.json", "digits.weights", "libdigits.a"]);
     assert_eq!(undefined(&folder.join("libdigits.a")), [""; 0]);
     let program = classifier("cc", folder);
+    let mut test = Command::new(&program);
+    let printed = stdout(test.arg(folder.join("digits.weights")).arg("--self-test"));
+    assert_eq!(printed, "all is well\n");
 
     let labels = fs::read_to_string(path("specs/digits/labels.txt")).unwrap();
     assert_eq!(labels.lines().count(), 10);
@@ -252,6 +255,7 @@ fn weights_can_lie_in_the_library() {
 #include <stdio.h>
 static float input[DIGITS_INPUT_LEN], output[DIGITS_OUTPUT_LEN];
 static _Alignas(DIGITS_ALIGNMENT) char workspace[DIGITS_WORKSPACE_BYTES];
+static _Alignas(DIGITS_ALIGNMENT) char other_weights[DIGITS_WEIGHTS_BYTES];
 int main(int count, char **arguments) {
     FILE *file = count == 2 ? fopen(arguments[1], "rb") : NULL;
     if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN)
@@ -260,6 +264,10 @@ int main(int count, char **arguments) {
     if (digits_run(input, output, workspace, digits_weights) != DIGITS_OK)
         return 1;
     printf("%.6f %.6f\n", output[5], output[6]);
+    printf("%d", digits_self_test(input, output, workspace, digits_weights));
+    printf(" %d", digits_self_test(input, output, workspace, other_weights));
+    printf(" %d", digits_self_test(NULL, output, workspace, digits_weights));
+    printf(" %d\n", digits_self_test(input, output, NULL, digits_weights));
     return 0;
 }
 "#;
@@ -273,6 +281,9 @@ int main(int count, char **arguments) {
     cc.current_dir(folder).args(["-std=c11", "-Wall", "-Werror", "main.c", "libdigits.a"]);
     stdout(cc.args(["-o", "main"]));
     let printed = stdout(Command::new(folder.join("main")).current_dir(folder).arg("input.f32"));
+    let (printed, tests) = printed.split_once('\n').unwrap();
+    // Passed, failed, not run, not run.
+    assert_eq!(tests, "0 7 1 1\n");
     let found: Vec<f32> = printed.split_whitespace().map(|x| x.parse().unwrap()).collect();
     assert!(found[0] > 0.9 && found[1] < 0.1, "{printed}");
 
@@ -308,9 +319,14 @@ fn other_machines_answer_as_this_one() {
             continue;
         }
         let program = classifier(&gcc, &folder);
-        let mut classify = Command::new(&qemu);
-        classify.env("QEMU_LD_PREFIX", format!("/usr/{arch}-linux-gnu")).arg(&program);
-        let printed = stdout(classify.arg(folder.join("digits.weights")).args([&raw, &found]));
+        let classify = || {
+            let mut command = Command::new(&qemu);
+            command.env("QEMU_LD_PREFIX", format!("/usr/{arch}-linux-gnu"));
+            command.arg(&program).arg(folder.join("digits.weights"));
+            command
+        };
+        assert_eq!(stdout(classify().arg("--self-test")), "all is well\n");
+        let printed = stdout(classify().args([&raw, &found]));
         assert!(printed.starts_with("3 "), "{arch}: {printed}");
         let found = floats(&fs::read(&found).unwrap());
         assert_eq!(found.len(), expected.len());

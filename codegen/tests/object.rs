@@ -197,9 +197,9 @@ fn a_c_program_links_and_runs_the_object() {
     let program = program(&target);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let bytes = object::write(&program, &ObjectOptions { target, weights: None }).unwrap();
-    write(folder, "tiny_net.o", bytes);
-    write(folder, "tiny_net.h", object::header(&program, false));
+    let options = ObjectOptions::new(target);
+    write(folder, "tiny_net.o", object::write(&program, &options).unwrap());
+    write(folder, "tiny_net.h", object::header(&program, &options));
     write(folder, "main.c", MAIN);
     // 64 bytes that nothing reads, then w[j][i] = i + j.
     let weights = [f32::NAN; 16]
@@ -227,7 +227,7 @@ fn a_c_program_links_and_runs_the_object() {
 #[test]
 fn the_object_needs_nothing_and_exports_two_functions() {
     let target = Target::host().unwrap();
-    let bytes = object::write(&program(&target), &ObjectOptions { target, weights: None }).unwrap();
+    let bytes = object::write(&program(&target), &ObjectOptions::new(target)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "net.o", bytes);
     let mut nm = Command::new("nm");
@@ -258,7 +258,7 @@ fn the_object_needs_nothing_and_exports_two_functions() {
 fn the_object_holds_the_very_code_of_the_kernels() {
     let target = Target::host().unwrap();
     let program = program(&target);
-    let bytes = object::write(&program, &ObjectOptions { target, weights: None }).unwrap();
+    let bytes = object::write(&program, &ObjectOptions::new(target)).unwrap();
     for kernel in &program.kernels {
         let found = bytes.windows(kernel.bytes.len()).any(|window| window == kernel.bytes);
         assert!(found, "{}", kernel.name);
@@ -269,7 +269,7 @@ fn the_object_holds_the_very_code_of_the_kernels() {
 fn the_same_program_gives_the_same_bytes() {
     let once = || {
         let target = Target::host().unwrap();
-        object::write(&program(&target), &ObjectOptions { target, weights: None }).unwrap()
+        object::write(&program(&target), &ObjectOptions::new(target)).unwrap()
     };
     assert!(once() == once());
 }
@@ -283,8 +283,7 @@ fn other_systems_get_their_formats() {
         ("x86_64-apple-darwin", &0xfeed_facf_u32.to_le_bytes()),
     ] {
         let target = Target::new(Some(triple), "generic").unwrap();
-        let bytes =
-            object::write(&program(&target), &ObjectOptions { target, weights: None }).unwrap();
+        let bytes = object::write(&program(&target), &ObjectOptions::new(target)).unwrap();
         assert_eq!(&bytes[..magic.len()], magic, "{triple}");
     }
 }
@@ -295,7 +294,7 @@ fn programs_that_contradict_themselves_are_refused() {
     let message = |spoil: &dyn Fn(&mut Program)| {
         let mut program = program(&target);
         spoil(&mut program);
-        let options = ObjectOptions { target: target.clone(), weights: None };
+        let options = ObjectOptions::new(target.clone());
         object::write(&program, &options).unwrap_err().to_string()
     };
     assert_eq!(
@@ -312,12 +311,15 @@ fn programs_that_contradict_themselves_are_refused() {
 fn blocks_of_no_bytes_may_be_null_and_the_header_says_so() {
     let target = Target::host().unwrap();
     let mut program = program(&target);
-    assert!(!object::header(&program, false).contains("may be NULL"));
+    assert!(!object::header(&program, &ObjectOptions::new(target.clone())).contains("may be NULL"));
     program.weights_bytes = 0;
-    assert!(object::header(&program, false).contains(
+    assert!(object::header(&program, &ObjectOptions::new(target.clone())).contains(
         " * weights    TINY_NET_WEIGHTS_BYTES bytes, aligned to TINY_NET_ALIGNMENT, only read, \
          may be NULL\n"
     ));
     // 100 bytes of arena, up to the next multiple of 64, then the scratch.
-    assert!(object::header(&program, false).contains("#define TINY_NET_WORKSPACE_BYTES 192\n"));
+    assert!(
+        object::header(&program, &ObjectOptions::new(target.clone()))
+            .contains("#define TINY_NET_WORKSPACE_BYTES 192\n")
+    );
 }

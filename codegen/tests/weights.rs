@@ -142,13 +142,13 @@ fn files_are_told_apart() {
     let mut cases: Vec<(usize, Vec<u8>, i32)> = Vec::new();
     for (index, size) in SIZES.into_iter().enumerate() {
         let program = program(&format!("net{index}"), size, &target);
-        let options = ObjectOptions { target: target.clone(), weights: None };
+        let options = ObjectOptions::new(target.clone());
         std::fs::write(
             folder.join(format!("net{index}.o")),
             object::write(&program, &options).unwrap(),
         )
         .unwrap();
-        let header = object::header(&program, false);
+        let header = object::header(&program, &options);
         for (status, value) in [
             ("OK", 0),
             ("NULL_POINTER", 1),
@@ -221,15 +221,17 @@ int main(void) {
     let weights = weights(100);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let options = ObjectOptions { target: target.clone(), weights: Some(weights.as_bytes()) };
+    let options =
+        ObjectOptions { weights: Some(weights.as_bytes()), ..ObjectOptions::new(target.clone()) };
     std::fs::write(folder.join("net.o"), object::write(&program, &options).unwrap()).unwrap();
-    std::fs::write(folder.join("net.h"), object::header(&program, true)).unwrap();
+    std::fs::write(folder.join("net.h"), object::header(&program, &options)).unwrap();
     std::fs::write(folder.join("main.c"), MAIN).unwrap();
     run(cc(folder).args(["main.c", "net.o"]));
     assert_eq!(run(Command::new(folder.join("main")).current_dir(folder)), "0 1.5 100 0\n");
     assert!(run(Command::new("nm").arg("-u").arg(folder.join("net.o"))).trim().is_empty());
 
-    let wrong = ObjectOptions { target, weights: Some(&weights.as_bytes()[1..]) };
+    let wrong =
+        ObjectOptions { weights: Some(&weights.as_bytes()[1..]), ..ObjectOptions::new(target) };
     let message = object::write(&program, &wrong).unwrap_err().to_string();
     assert_eq!(message, "the net has 100 bytes of packed weights, and 99 are to be embedded");
 }

@@ -2,6 +2,7 @@
  *
  *   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors -o build
  *   cc -O2 -Ibuild examples/c/classify.c build/libdigits.a -o classify
+ *   ./classify build/digits.weights --self-test
  *   ./classify build/digits.weights picture.f32 [probabilities.f32]
  *
  * picture.f32 holds the net's input: 16 x 16 floats as the spec's `preprocess` makes them. */
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,21 +51,28 @@ int main(int count, char **arguments) {
     int status, class, best = 0;
 
     if (count < 3 || count > 4) {
-        fprintf(stderr, "usage: %s WEIGHTS INPUT.f32 [OUTPUT.f32]\n", arguments[0]);
+        fprintf(stderr, "usage: %s WEIGHTS --self-test|INPUT.f32 [OUTPUT.f32]\n", arguments[0]);
         return 2;
     }
     weights = map_weights(arguments[1]);
+
+    /* One workspace for each thread that runs the net, used again and again. */
+    workspace = aligned_alloc(DIGITS_ALIGNMENT, DIGITS_WORKSPACE_BYTES);
+    if (!workspace)
+        return 1;
+    if (strcmp(arguments[2], "--self-test") == 0) {
+        status = digits_self_test(input, output, workspace, weights);
+        puts(status == DIGITS_OK ? "all is well" : "the net does not compute what it should");
+        free(workspace);
+        return status != DIGITS_OK;
+    }
+
     file = fopen(arguments[2], "rb");
     if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN) {
         fprintf(stderr, "%s: not %d floats\n", arguments[2], DIGITS_INPUT_LEN);
         return 1;
     }
     fclose(file);
-
-    /* One workspace for each thread that runs the net, used again and again. */
-    workspace = aligned_alloc(DIGITS_ALIGNMENT, DIGITS_WORKSPACE_BYTES);
-    if (!workspace)
-        return 1;
     status = digits_run(input, output, workspace, weights);
     if (status != DIGITS_OK) {
         fprintf(stderr, "the net did not run: status %d\n", status);

@@ -151,6 +151,11 @@ impl Network {
         &self.weights
     }
 
+    /// The packed weights alone.
+    pub fn into_weights(self) -> Weights {
+        self.weights
+    }
+
     /// Elements of the input.
     pub fn input_len(&self) -> usize {
         tensor_bytes("input", &self.program.input_dims).unwrap_or(0) / 4

@@ -55,6 +55,7 @@ impl Artifact<'_> {
                 "weights_file_offset": HEADER_BYTES,
                 "alignment": ALIGNMENT,
             },
+            "self_test": self.self_test.is_some(),
             "layers": nodes.map(|(node, &algorithm)| layer(node, algorithm)).collect::<Vec<_>>(),
             "hashes": {
                 "spec": hex(checksum(self.spec.to_string().as_bytes(), 1)),

@@ -2,11 +2,14 @@
 //! gives the same bytes: no times, no paths, no names of machines go into a file.
 
 mod manifest;
+mod self_test;
+
+pub use self_test::{SelfTestError, self_test};
 
 use crate::compile::{Compiled, Options};
 use crate::output_file::write_file;
 use crate::spec::Spec;
-use alexc_codegen::object::{self, ObjectError, ObjectOptions};
+use alexc_codegen::object::{self, ObjectError, ObjectOptions, SelfTest};
 use alexc_runtime::module::{self, Module};
 use alexc_runtime::weights::Weights;
 use std::fs;
@@ -63,6 +66,8 @@ pub struct Artifact<'a> {
     pub weights: Option<&'a Weights>,
     /// They shall lie in object and library.
     pub embed: bool,
+    /// What the object's self test expects.
+    pub self_test: Option<&'a SelfTest>,
 }
 
 /// A file that was written.
@@ -103,7 +108,7 @@ impl Artifact<'_> {
         kinds.sort();
         kinds.dedup();
         let object = if kinds.iter().any(|kind| matches!(kind, Kind::Object | Kind::Staticlib)) {
-            self.object()?
+            object::write(self.program(), &self.object_options())?
         } else {
             Vec::new()
         };
@@ -114,9 +119,7 @@ impl Artifact<'_> {
             let bytes = match kind {
                 Kind::Object => write_bytes(&path, &object)?,
                 Kind::Staticlib => write_bytes(&path, &self.archive(&object))?,
-                Kind::Header => {
-                    write_bytes(&path, object::header(self.program(), self.embed).as_bytes())?
-                }
+                Kind::Header => write_bytes(&path, self.header().as_bytes())?,
                 Kind::Weights => self.write_weights(&path)?,
                 Kind::Module => write_bytes(&path, &self.module().to_bytes())?,
                 Kind::Manifest => {
@@ -150,21 +153,22 @@ impl Artifact<'_> {
         &self.compiled.program
     }
 
-    fn object(&self) -> Result<Vec<u8>, ObjectError> {
-        let target = self.options.target.clone();
-        let weights = self.weights.filter(|_| self.embed).map(Weights::as_bytes);
-        object::write(self.program(), &ObjectOptions { target, weights })
+    fn header(&self) -> String {
+        object::header(self.program(), &self.object_options())
+    }
+
+    fn object_options(&self) -> ObjectOptions<'_> {
+        ObjectOptions {
+            target: self.options.target.clone(),
+            weights: self.weights.filter(|_| self.embed).map(Weights::as_bytes),
+            self_test: self.self_test,
+        }
     }
 
     fn archive(&self, object: &[u8]) -> Vec<u8> {
-        let program = self.program();
+        let symbols = object::exports(self.program(), &self.object_options());
         let member = self.file_name(Kind::Object);
-        object::archive(
-            &self.options.target,
-            &member,
-            object,
-            &object::exports(program, self.embed),
-        )
+        object::archive(&self.options.target, &member, object, &symbols)
     }
 
     fn module(&self) -> Module {

@@ -4,7 +4,7 @@ use super::args::{BuildArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
 use super::load;
-use crate::artifact::{Artifact, Kind, make_folder};
+use crate::artifact::{Artifact, Kind, make_folder, self_test};
 use crate::compile::{self, Compiled};
 use crate::graph::Graph;
 use crate::spec::Spec;
@@ -41,9 +41,17 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         None => None,
     };
     let compiled = compile::compile(&graph, &options)?;
-    let packed = match source {
-        Some(source) => Some(load::pack(&compiled, &source, options.threads, args.common.quiet)?),
+    let packed = match &source {
+        Some(source) => Some(load::pack(&compiled, source, options.threads, args.common.quiet)?),
         None => None,
+    };
+    let links = kinds.iter().any(|kind| matches!(kind, Kind::Object | Kind::Staticlib));
+    let (self_test, packed) = match (&source, packed) {
+        (Some(source), Some(packed)) if links => {
+            let (test, packed) = self_test(&graph, source, &compiled, &options, packed)?;
+            (Some(test), Some(packed))
+        }
+        (_, packed) => (None, packed),
     };
     let artifact = Artifact {
         spec: &spec,
@@ -52,6 +60,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         labels: &labels,
         weights: packed.as_ref(),
         embed: args.embed_weights,
+        self_test: self_test.as_ref(),
     };
     let written = artifact.write(&kinds, &args.output)?;
     if args.dumps {

@@ -75,6 +75,7 @@ macro_rules! input_errors {
 input_errors!(
     crate::arrays::ArraysError,
     crate::artifact::ArtifactError,
+    crate::artifact::SelfTestError,
     crate::compile::CompileError,
     crate::compile::PackError,
     crate::npy::NpyError,

@@ -33,9 +33,14 @@ impl Random {
         Random { seed }
     }
 
+    /// Where the stream of [`Random::input`] begins, `s0` of the definition.
+    pub fn input_stream(&self) -> u64 {
+        fnv1a(b"input") ^ self.seed
+    }
+
     /// A network's input of `len` elements, uniform in [-1, 1).
     pub fn input(&self, len: usize) -> Vec<f32> {
-        let stream = fnv1a(b"input") ^ self.seed;
+        let stream = self.input_stream();
         (0..len as u64).map(|i| (2.0 * unit(stream, i) - 1.0) as f32).collect()
     }
 

@@ -2,7 +2,8 @@
 //! undamaged, before anything counts on it.
 
 use super::checksum;
-use super::entry::{ALIGNMENT_MASK, NULL_POINTER, OK, return_if};
+use super::control::Control;
+use super::entry::{ALIGNMENT_MASK, MISALIGNED, NULL_POINTER, OK};
 use crate::target::Target;
 use alexc_runtime::container::HEADER_BYTES;
 use alexc_runtime::program::Program;
@@ -39,9 +40,9 @@ pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function
     b.switch_to_block(block);
     let &[file, bytes] = b.block_params(block) else { return };
     let null = b.ins().icmp_imm_u(IntCC::Equal, file, 0);
-    return_if(&mut b, null, NULL_POINTER);
+    b.return_if(null, NULL_POINTER);
     let rest = b.ins().band_imm_u(file, ALIGNMENT_MASK);
-    return_if(&mut b, rest, super::entry::MISALIGNED);
+    b.return_if(rest, MISALIGNED);
 
     let word = |b: &mut FunctionBuilder<'_>, at: i32| {
         b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, at)
@@ -49,15 +50,15 @@ pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function
     // Of every version: what the file is, then the version.
     let [magic, version, key] = identity(program);
     let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, 16);
-    return_if(&mut b, short, NOT_WEIGHTS);
+    b.return_if(short, NOT_WEIGHTS);
     for (at, expected, status) in [(0, magic, NOT_WEIGHTS), (8, version, OTHER_BUILD)] {
         let found = word(&mut b, at);
         let expected = b.ins().iconst(types::I64, expected.cast_signed());
         let other = b.ins().icmp(IntCC::NotEqual, found, expected);
-        return_if(&mut b, other, status);
+        b.return_if(other, status);
     }
     let short = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, HEADER_BYTES as i64);
-    return_if(&mut b, short, WRONG_LENGTH);
+    b.return_if(short, WRONG_LENGTH);
 
     // A damaged header tells nothing.
     let (checked, seed) = (b.ins().iconst(types::I64, 56), b.ins().iconst(types::I64, 0));
@@ -65,24 +66,24 @@ pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function
     let sum = b.inst_results(call)[0];
     let stated = word(&mut b, 56);
     let wrong = b.ins().icmp(IntCC::NotEqual, sum, stated);
-    return_if(&mut b, wrong, DAMAGED);
+    b.return_if(wrong, DAMAGED);
     let stated = word(&mut b, 24);
     let contents_bytes = b.ins().iadd_imm_s(bytes, -(HEADER_BYTES as i64));
     let wrong = b.ins().icmp(IntCC::NotEqual, stated, contents_bytes);
-    return_if(&mut b, wrong, WRONG_LENGTH);
+    b.return_if(wrong, WRONG_LENGTH);
     let found = word(&mut b, 16);
     let expected = b.ins().iconst(types::I64, key.cast_signed());
     let other = b.ins().icmp(IntCC::NotEqual, found, expected);
-    return_if(&mut b, other, OTHER_BUILD);
+    b.return_if(other, OTHER_BUILD);
     let length = b.ins().iconst(types::I64, program.weights_bytes as i64);
     let other = b.ins().icmp(IntCC::NotEqual, contents_bytes, length);
-    return_if(&mut b, other, OTHER_BUILD);
+    b.return_if(other, OTHER_BUILD);
 
     let contents = b.ins().iadd_imm_s(file, HEADER_BYTES as i64);
     let (mut b, sum) = checksum::of_pieces(b, xxh64, contents, program.weights_bytes);
     let stated = b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, 32);
     let wrong = b.ins().icmp(IntCC::NotEqual, sum, stated);
-    return_if(&mut b, wrong, DAMAGED);
+    b.return_if(wrong, DAMAGED);
     let ok = b.ins().iconst(types::I32, OK);
     b.ins().return_(&[ok]);
     b.seal_all_blocks();

@@ -7,6 +7,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
+use super::control::Control;
 use crate::target::Target;
 use alexc_runtime::container::PIECE_BYTES;
 
@@ -240,32 +241,10 @@ impl Hasher<'_> {
         }
         hash
     }
+}
 
-    /// `body` where the condition is not zero.
-    fn when(&mut self, condition: Value, body: impl FnOnce(&mut Self)) {
-        let (inside, after) = (self.b.create_block(), self.b.create_block());
-        self.b.ins().brif(condition, inside, &[], after, &[]);
-        self.b.switch_to_block(inside);
-        body(self);
-        self.b.ins().jump(after, &[]);
-        self.b.switch_to_block(after);
-    }
-
-    /// `body` as long as `step` bytes are left between `at` and `end`.
-    fn repeat(&mut self, at: Variable, end: Value, step: i64, body: impl FnOnce(&mut Self, Value)) {
-        let blocks = [self.b.create_block(), self.b.create_block(), self.b.create_block()];
-        let [head, inside, after] = blocks;
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(head);
-        let now = self.b.use_var(at);
-        let left = self.b.ins().isub(end, now);
-        let enough = self.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, left, step);
-        self.b.ins().brif(enough, inside, &[], after, &[]);
-        self.b.switch_to_block(inside);
-        body(self, now);
-        let next = self.b.ins().iadd_imm_s(now, step);
-        self.b.def_var(at, next);
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(after);
+impl<'f> Control<'f> for Hasher<'f> {
+    fn builder(&mut self) -> &mut FunctionBuilder<'f> {
+        &mut self.b
     }
 }

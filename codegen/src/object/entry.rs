@@ -1,5 +1,6 @@
 //! The entry point that a C program calls.
 
+use super::control::Control;
 use super::floats::Settings;
 use super::{ALIGNMENT, local_offset, workspace_bytes};
 use crate::target::Target;
@@ -74,11 +75,11 @@ pub(super) fn build(
     }
     for pointer in [blocks.input, blocks.output].into_iter().chain(aligned.iter().copied()) {
         let null = b.ins().icmp_imm_u(IntCC::Equal, pointer, 0);
-        return_if(&mut b, null, NULL_POINTER);
+        b.return_if(null, NULL_POINTER);
     }
     for pointer in aligned {
         let rest = b.ins().band_imm_u(pointer, ALIGNMENT_MASK);
-        return_if(&mut b, rest, MISALIGNED);
+        b.return_if(rest, MISALIGNED);
     }
 
     let before = callees.floats.as_ref().map(|(settings, save, load)| {
@@ -126,15 +127,4 @@ pub(super) fn build(
 
 fn stack_slot(b: &mut FunctionBuilder<'_>, bytes: u32) -> StackSlot {
     b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3))
-}
-
-/// Returns `status` where `condition` is not zero; the code after it goes on elsewhere.
-pub(super) fn return_if(b: &mut FunctionBuilder<'_>, condition: Value, status: i64) {
-    let (leave, stay) = (b.create_block(), b.create_block());
-    b.ins().brif(condition, leave, &[], stay, &[]);
-    b.switch_to_block(leave);
-    b.set_cold_block(leave);
-    let status = b.ins().iconst(types::I32, status);
-    b.ins().return_(&[status]);
-    b.switch_to_block(stay);
 }

@@ -2,21 +2,25 @@
 
 use super::check::{DAMAGED, NOT_WEIGHTS, OTHER_BUILD, WRONG_LENGTH};
 use super::entry::{MISALIGNED, NULL_POINTER, OK};
-use super::{ALIGNMENT, workspace_bytes};
+use super::self_test::SELF_TEST_FAILED;
+use super::{ALIGNMENT, ObjectOptions, workspace_bytes};
 use alexc_runtime::container::HEADER_BYTES;
 use alexc_runtime::program::Program;
 use std::fmt::Write;
 
 /// The header, for C89 and later and for C++, of the object that [`super::write`] makes.
-/// `embedded`: the packed weights lie in the object.
-pub fn header(program: &Program, embedded: bool) -> String {
+pub fn header(program: &Program, options: &ObjectOptions<'_>) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_header(&mut text, program, embedded);
+    let _ = write_header(&mut text, program, options);
     text
 }
 
-fn write_header(f: &mut String, program: &Program, embedded: bool) -> std::fmt::Result {
+fn write_header(
+    f: &mut String,
+    program: &Program,
+    options: &ObjectOptions<'_>,
+) -> std::fmt::Result {
     let name = &program.name;
     let upper = name.to_ascii_uppercase();
     writeln!(
@@ -88,7 +92,7 @@ int {name}_run(const float *input, float *output, void *workspace, const void *w
  * that belongs to this library and nothing in it has changed. The weights for {name}_run begin
  * {upper}_WEIGHTS_FILE_OFFSET bytes after `file`. */
 int {name}_check_weights(const void *file, size_t bytes);
-
+{self_test}
 #ifdef __cplusplus
 }}
 #endif
@@ -97,9 +101,30 @@ int {name}_check_weights(const void *file, size_t bytes);
         workspace = workspace_bytes(program),
         weights = program.weights_bytes,
         file = program.weights_bytes.saturating_add(HEADER_BYTES),
-        embedded = if embedded { embedded_weights(name, &upper, program) } else { String::new() },
+        embedded = match options.weights {
+            Some(_) => embedded_weights(name, &upper, program),
+            None => String::new(),
+        },
+        self_test = match options.self_test {
+            Some(_) => self_test(name, &upper),
+            None => String::new(),
+        },
         workspace_null = null_note(workspace_bytes(program)),
         weights_null = null_note(program.weights_bytes),
+    )
+}
+
+/// The self test's declaration.
+fn self_test(name: &str, upper: &str) -> String {
+    format!(
+        "
+/* Fills the input with numbers of its own, runs the net on them and compares the output with the
+ * one that was computed when the net was compiled. Takes what {name}_run takes. Returns
+ * {upper}_OK where they agree, {upper}_SELF_TEST_FAILED where they do not (other weights, a
+ * faulty machine), or what {name}_run returns where it does not run. */
+#define {upper}_SELF_TEST_FAILED {SELF_TEST_FAILED}
+int {name}_self_test(float *input, float *output, void *workspace, const void *weights);
+"
     )
 }
 

@@ -1,20 +1,24 @@
 //! A compiled net as a relocatable object for C's linker, and its header.
 //!
 //! The object holds the same machine code that the JIT loads, under local symbols
-//! (`NET_kernel_...`), and two global functions: `NET_run` runs the steps one after another on the
-//! calling thread, `NET_check_weights` looks at a file of packed weights before they are used. The
+//! (`NET_kernel_...`), and global functions: `NET_run` runs the steps one after another on the calling
+//! thread, `NET_check_weights` looks at a file of packed weights before they are used,
+//! `NET_self_test` tells whether code and weights still do what they did when they were made. The
 //! object refers to nothing outside itself, writes nothing but the memory it is given, and
 //! allocates nothing. The packed weights may lie in it, too.
 
 mod archive;
 mod check;
 mod checksum;
+mod control;
 mod entry;
 mod floats;
 mod header;
+mod self_test;
 
 pub use archive::archive;
 pub use header::header;
+pub use self_test::SelfTest;
 
 use crate::target::Target;
 use alexc_runtime::check::{ProgramError, check};
@@ -23,7 +27,7 @@ use alexc_runtime::program::Program;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::Signature;
 use cranelift_module::{
-    DataDescription, FuncId, Linkage, Module, ModuleError, default_libcall_names,
+    DataDescription, DataId, FuncId, Linkage, Module, ModuleError, default_libcall_names,
 };
 use cranelift_object::{ObjectBuilder, ObjectModule};
 
@@ -37,6 +41,16 @@ pub struct ObjectOptions<'w> {
     pub target: Target,
     /// The packed weights, where they shall lie in the object as `NET_weights`.
     pub weights: Option<&'w [u8]>,
+    /// What `NET_self_test` expects with the weights that it is meant to be run with; without,
+    /// there is no such function.
+    pub self_test: Option<&'w SelfTest>,
+}
+
+impl ObjectOptions<'_> {
+    /// Nothing but the code.
+    pub fn new(target: Target) -> Self {
+        ObjectOptions { target, weights: None, self_test: None }
+    }
 }
 
 /// Why no object was made. None of these depends on the user's net.
@@ -61,6 +75,14 @@ pub enum ObjectError {
         /// What there is.
         given: usize,
     },
+    /// A self test for another program.
+    #[error("the net has {expected} outputs, and the self test expects {given}")]
+    SelfTest {
+        /// What the program says.
+        expected: usize,
+        /// What the test has.
+        given: usize,
+    },
     /// The target has no such object files, or Cranelift refused something.
     #[error("no object file for {target}: {reason}")]
     Backend {
@@ -83,11 +105,15 @@ fn local_offset(program: &Program) -> usize {
 }
 
 /// What [`write()`] makes for others to use, as C spells it.
-pub fn exports(program: &Program, embedded: bool) -> Vec<String> {
-    let name = &program.name;
-    let mut symbols = vec![format!("{name}_run"), format!("{name}_check_weights")];
-    symbols.extend(embedded.then(|| format!("{name}_weights")));
-    symbols
+pub fn exports(program: &Program, options: &ObjectOptions<'_>) -> Vec<String> {
+    let parts = [
+        ("run", true),
+        ("check_weights", true),
+        ("self_test", options.self_test.is_some()),
+        ("weights", options.weights.is_some()),
+    ];
+    let there = parts.iter().filter(|(_, there)| *there);
+    there.map(|(part, _)| format!("{}_{part}", program.name)).collect()
 }
 
 /// Writes a program as an object file. The same program gives the same bytes.
@@ -104,6 +130,12 @@ pub fn write(program: &Program, options: &ObjectOptions<'_>) -> Result<Vec<u8>, 
     {
         let (expected, given) = (program.weights_bytes, weights.len());
         return Err(ObjectError::Weights { expected, given });
+    }
+    let outputs = program.output_dims.iter().product();
+    if let Some(test) = options.self_test
+        && test.expected.len() != outputs
+    {
+        return Err(ObjectError::SelfTest { expected: outputs, given: test.expected.len() });
     }
     let backend = |reason: String| ObjectError::Backend { target: triple.to_string(), reason };
     let refused = |e: ModuleError| backend(e.to_string());
@@ -162,16 +194,45 @@ pub fn write(program: &Program, options: &ObjectOptions<'_>) -> Result<Vec<u8>, 
     };
     entry::build(program, &callees, target, &mut context.func);
     define(&mut module, run, &mut context, target).map_err(backend)?;
+    if let Some(test) = options.self_test {
+        let expected = test.expected.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let symbol = format!("{name}_expected");
+        let expected = constant(&mut module, &symbol, Linkage::Local, expected).map_err(backend)?;
+        context.func.signature = self_test::signature(target);
+        let symbol = format!("{name}_self_test");
+        let id = module
+            .declare_function(&symbol, Linkage::Export, &context.func.signature)
+            .map_err(refused)?;
+        let references = self_test::References {
+            run: module.declare_func_in_func(run, &mut context.func),
+            expected: module.declare_data_in_func(expected, &mut context.func),
+        };
+        self_test::build(program, test, &references, target, &mut context.func);
+        define(&mut module, id, &mut context, target).map_err(backend)?;
+    }
     if let Some(weights) = options.weights {
-        let symbol = format!("{name}_weights");
-        let id = module.declare_data(&symbol, Linkage::Export, false, false).map_err(refused)?;
-        let mut data = DataDescription::new();
-        // A net without weights still has a name for them.
-        data.define(if weights.is_empty() { Box::new([0]) } else { weights.into() });
-        data.set_align(ALIGNMENT as u64);
-        module.define_data(id, &data).map_err(refused)?;
+        constant(&mut module, &format!("{name}_weights"), Linkage::Export, weights.to_vec())
+            .map_err(backend)?;
     }
     module.finish().emit().map_err(|e| backend(e.to_string()))
+}
+
+/// Data that nobody writes. Where there is none its name stands for a byte.
+fn constant(
+    module: &mut ObjectModule,
+    symbol: &str,
+    linkage: Linkage,
+    mut bytes: Vec<u8>,
+) -> Result<DataId, String> {
+    let id = module.declare_data(symbol, linkage, false, false).map_err(|e| e.to_string())?;
+    if bytes.is_empty() {
+        bytes.push(0);
+    }
+    let mut data = DataDescription::new();
+    data.define(bytes.into_boxed_slice());
+    data.set_align(ALIGNMENT as u64);
+    module.define_data(id, &data).map_err(|e| e.to_string())?;
+    Ok(id)
 }
 
 /// Makes code of a function and leaves the context empty.
