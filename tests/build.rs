@@ -340,6 +340,40 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
+/// On processors that qemu imitates. Without qemu only this machine's answers, unless
+/// ALEXC_REQUIRE_CROSS is set.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn the_processor_is_asked_before_the_net_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let level = alexc_runtime::cpu::Cpu::detect().level().unwrap();
+    let qemu = Command::new("qemu-x86_64").arg("--version").output().is_ok();
+    assert!(qemu || std::env::var_os("ALEXC_REQUIRE_CROSS").is_none(), "qemu-x86_64 is required");
+    let ask = |command: &mut Command| -> bool {
+        let output = command.arg("no file").arg("--self-test").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        // qemu warns of what it does not imitate first.
+        let message = String::from_utf8(output.stderr).unwrap();
+        let refused = message.ends_with("this processor is too old for the net\n");
+        assert!(refused || message.ends_with("no file cannot be read\n"), "{message}");
+        !refused
+    };
+    // Processors with the highest level that they have.
+    let models = [("Conroe", 1), ("Nehalem", 2), ("Haswell", 3)];
+    for (number, name) in [(2, "x86-64-v2"), (3, "x86-64-v3"), (4, "x86-64-v4")] {
+        let folder = folder.path().join(name);
+        build("digits", &folder, &[&["--target-cpu", name], &WEIGHTS[..]].concat());
+        let program = classifier("cc", &folder);
+        let here = level >= name.parse().unwrap();
+        assert_eq!(ask(&mut Command::new(&program)), here, "{name} here");
+        for (model, has) in models.into_iter().filter(|_| qemu) {
+            let mut command = Command::new("qemu-x86_64");
+            command.args(["-cpu", model]).arg(&program);
+            assert_eq!(ask(&mut command), has >= number, "{name} on {model}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_built() {
     let folder = tempfile::tempdir().unwrap();

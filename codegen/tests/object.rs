@@ -225,7 +225,7 @@ fn a_c_program_links_and_runs_the_object() {
 }
 
 #[test]
-fn the_object_needs_nothing_and_exports_two_functions() {
+fn the_object_needs_nothing_and_exports_three_functions() {
     let target = Target::host().unwrap();
     let bytes = object::write(&program(&target), &ObjectOptions::new(target)).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -240,6 +240,7 @@ fn the_object_needs_nothing_and_exports_two_functions() {
         })
         .collect();
     let expected = [
+        ("tiny_net_check_cpu", "T"),
         ("tiny_net_check_weights", "T"),
         ("tiny_net_kernel_squares", "t"),
         ("tiny_net_kernel_sums", "t"),

@@ -54,6 +54,10 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: %s WEIGHTS --self-test|INPUT.f32 [OUTPUT.f32]\n", arguments[0]);
         return 2;
     }
+    if (digits_check_cpu() != DIGITS_OK) {
+        fprintf(stderr, "this processor is too old for the net\n");
+        return 1;
+    }
     weights = map_weights(arguments[1]);
 
     /* One workspace for each thread that runs the net, used again and again. */

@@ -29,6 +29,18 @@ pub(super) fn signature(target: &Target) -> Signature {
     signature
 }
 
+/// A function that returns [`OK`] and does nothing.
+pub(super) fn build_ok(target: &Target, function: &mut Function) {
+    let mut frontend = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(function, &mut frontend);
+    let block = b.create_block();
+    b.switch_to_block(block);
+    let ok = b.ins().iconst(types::I32, OK);
+    b.ins().return_(&[ok]);
+    b.seal_all_blocks();
+    b.finalize(target.isa().frontend_config());
+}
+
 /// The caller's memory.
 struct Blocks {
     input: Value,

@@ -1,6 +1,7 @@
 //! The C header of an object.
 
 use super::check::{DAMAGED, NOT_WEIGHTS, OTHER_BUILD, WRONG_LENGTH};
+use super::cpu::UNSUPPORTED_CPU;
 use super::entry::{MISALIGNED, NULL_POINTER, OK};
 use super::self_test::SELF_TEST_FAILED;
 use super::{ALIGNMENT, ObjectOptions, workspace_bytes};
@@ -86,6 +87,11 @@ extern \"C\" {{
  * nothing: calls with a workspace and an output of their own may run at the same time. The
  * thread's floating-point settings (rounding, denormals) make no difference and are kept. */
 int {name}_run(const float *input, float *output, void *workspace, const void *weights);
+
+/* Whether this processor can run the code. Returns {upper}_OK or {upper}_UNSUPPORTED_CPU; then
+ * {name}_run must not be called, as it would end the program. To ask once is enough. */
+#define {upper}_UNSUPPORTED_CPU {UNSUPPORTED_CPU}
+int {name}_check_cpu(void);
 
 /* Reads a whole file of packed weights, all its bytes in memory from a multiple of
  * {upper}_ALIGNMENT on (as they are where it is mapped). Returns {upper}_OK where it is the one

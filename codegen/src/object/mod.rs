@@ -11,6 +11,7 @@ mod archive;
 mod check;
 mod checksum;
 mod control;
+mod cpu;
 mod entry;
 mod floats;
 mod header;
@@ -25,7 +26,7 @@ use alexc_runtime::check::{ProgramError, check};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::program::Program;
 use cranelift_codegen::Context;
-use cranelift_codegen::ir::Signature;
+use cranelift_codegen::ir::{AbiParam, Signature, types};
 use cranelift_module::{
     DataDescription, DataId, FuncId, Linkage, Module, ModuleError, default_libcall_names,
 };
@@ -108,6 +109,7 @@ fn local_offset(program: &Program) -> usize {
 pub fn exports(program: &Program, options: &ObjectOptions<'_>) -> Vec<String> {
     let parts = [
         ("run", true),
+        ("check_cpu", true),
         ("check_weights", true),
         ("self_test", options.self_test.is_some()),
         ("weights", options.weights.is_some()),
@@ -173,6 +175,25 @@ pub fn write(program: &Program, options: &ObjectOptions<'_>) -> Result<Vec<u8>, 
         .map_err(refused)?;
     checksum::build(target, &mut context.func);
     define(&mut module, xxh64, &mut context, target).map_err(backend)?;
+
+    context.func.signature = Signature::new(target.isa().default_call_conv());
+    context.func.signature.returns.push(AbiParam::new(types::I32));
+    let symbol = format!("{name}_check_cpu");
+    let check_cpu = module
+        .declare_function(&symbol, Linkage::Export, &context.func.signature)
+        .map_err(refused)?;
+    match target.arch() {
+        Arch::X86_64 => {
+            let code = cpu::check_x86(program);
+            module.define_function_bytes(check_cpu, 16, &code, &[]).map_err(refused)?;
+            module.clear_context(&mut context);
+        }
+        // The code needs nothing beyond their baselines.
+        Arch::Aarch64 | Arch::Riscv64 => {
+            entry::build_ok(target, &mut context.func);
+            define(&mut module, check_cpu, &mut context, target).map_err(backend)?;
+        }
+    }
 
     context.func.signature = check::signature(target);
     let symbol = format!("{name}_check_weights");
