@@ -293,6 +293,63 @@ int main(int count, char **arguments) {
     assert!(code == 2 && message.contains("--weights"), "{message}");
 }
 
+/// With the sanitizers of the C compiler watching the memory around.
+#[test]
+fn threads_share_a_net() {
+    const MAIN: &str = r#"
+#include "digits.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static float input[DIGITS_INPUT_LEN], outputs[8][DIGITS_OUTPUT_LEN];
+
+static void *work(void *output) {
+    /* Exactly as large as the header says: a byte more would be noticed. */
+    void *workspace = aligned_alloc(DIGITS_ALIGNMENT, DIGITS_WORKSPACE_BYTES);
+    int run, status = 0;
+    for (run = 0; run < 50 && status == 0; run++)
+        status = digits_run(input, output, workspace, digits_weights);
+    free(workspace);
+    return status == 0 ? output : NULL;
+}
+
+int main(int count, char **arguments) {
+    pthread_t threads[8];
+    void *done;
+    int i;
+    FILE *file = count == 2 ? fopen(arguments[1], "rb") : NULL;
+    if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN)
+        return 1;
+    fclose(file);
+    for (i = 0; i < 8; i++)
+        if (pthread_create(&threads[i], NULL, work, outputs[i]) != 0)
+            return 2;
+    for (i = 0; i < 8; i++)
+        if (pthread_join(threads[i], &done) != 0 || !done)
+            return 3;
+    for (i = 1; i < 8; i++)
+        if (memcmp(outputs[0], outputs[i], sizeof outputs[0]) != 0)
+            return 4;
+    printf("%.3f\n", outputs[0][9]);
+    return 0;
+}
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    build("digits", folder, &[&["--embed-weights"], &WEIGHTS[..]].concat());
+    fs::write(folder.join("main.c"), MAIN).unwrap();
+    fs::write(folder.join("input.f32"), prepared("specs/digits/nine.png")).unwrap();
+    let mut cc = Command::new("cc");
+    cc.current_dir(folder).args(["-std=c11", "-Wall", "-Werror", "-g", "-pthread"]);
+    cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c"]);
+    stdout(cc.args(["libdigits.a", "-o", "main"]));
+    let printed = stdout(Command::new(folder.join("main")).current_dir(folder).arg("input.f32"));
+    let probability: f32 = printed.trim().parse().unwrap();
+    assert!(probability > 0.9, "{printed}");
+}
+
 /// Linked by Debian's cross compilers and run by qemu's user mode. Without these the code is only
 /// made, unless ALEXC_REQUIRE_CROSS is set: then that is a failure.
 #[test]

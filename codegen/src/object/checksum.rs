@@ -1,5 +1,5 @@
-//! XXH64 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md) as code of the artifact, and the
-//! sum over pieces that files of packed weights carry.
+//! XXH64 (<https://github.com/Cyan4973/xxHash>, doc/xxhash_spec.md) as code of the artifact, and
+//! the sum over pieces that files of packed weights carry.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
