@@ -131,14 +131,7 @@ fn choose_node(
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
     if let Some(o) = overrides.iter().find(|o| o.layer == node.name) {
-        let suits = match o.algorithm {
-            Algorithm::Direct => true,
-            Algorithm::Winograd { m } => winograd(conv, m).is_some(),
-            Algorithm::SpaceToDepth { m } => {
-                reads_input_alone(graph, node) && SpaceToDepth::new(conv, input, m).is_some()
-            }
-        };
-        if !suits {
+        if !suits(graph, node, conv, o.algorithm) {
             let [kh, kw] = conv.window.kernel;
             let [sh, sw] = conv.window.stride;
             return Err(AlgorithmError::Unsuited {
@@ -156,6 +149,32 @@ fn choose_node(
     })
 }
 
+fn suits(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::Direct => true,
+        Algorithm::Winograd { m } => winograd(conv, m).is_some(),
+        Algorithm::SpaceToDepth { m } => {
+            let input = graph.values[node.inputs[0].index()].shape;
+            reads_input_alone(graph, node) && SpaceToDepth::new(conv, input, m).is_some()
+        }
+    }
+}
+
+/// What is worth a measurement for a node: nothing where there is no choice.
+pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
+    let Op::Conv(conv) = &node.op else { return Vec::new() };
+    let channels = graph.values[node.inputs[0].index()].shape.c().min(conv.out_channels);
+    // Transforms for each of many small groups take longer to compile than they could ever save.
+    let tiles = conv.groups == 1 || channels / conv.groups >= BLOCK;
+    let sizes = (2..=6).filter(|_| tiles);
+    let by_tiles = sizes.flat_map(|m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }]);
+    let found: Vec<Algorithm> = std::iter::once(Algorithm::Direct)
+        .chain(by_tiles)
+        .filter(|&algorithm| suits(graph, node, conv, algorithm))
+        .collect();
+    if found.len() > 1 { found } else { Vec::new() }
+}
+
 /// The transforms of a convolution by tiles of `m` by `m`, where Winograd's method applies.
 pub fn winograd(conv: &Conv, m: usize) -> Option<Winograd> {
     let [kh, kw] = conv.window.kernel;
@@ -164,7 +183,7 @@ pub fn winograd(conv: &Conv, m: usize) -> Option<Winograd> {
 }
 
 /// The node is the only reader of the net's input, so it may choose how that lies.
-fn reads_input_alone(graph: &Graph, node: &Node) -> bool {
+pub(crate) fn reads_input_alone(graph: &Graph, node: &Node) -> bool {
     let readers = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == graph.input);
     node.inputs[0] == graph.input && readers.count() == 1 && graph.output != graph.input
 }

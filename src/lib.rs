@@ -22,5 +22,6 @@ pub mod reference;
 pub mod report;
 pub mod shape;
 pub mod spec;
+pub mod tune;
 pub mod weights;
 pub mod winograd;

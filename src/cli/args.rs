@@ -32,6 +32,8 @@ pub enum Command {
     Profile(ProfileArgs),
     /// List what nets can run on here
     Devices(DevicesArgs),
+    /// List or remove what --tune has kept
+    Cache(CacheArgs),
 }
 
 impl Command {
@@ -46,6 +48,7 @@ impl Command {
             Command::Bench(args) => args.common.json,
             Command::Profile(args) => args.common.json,
             Command::Devices(args) => args.json,
+            Command::Cache(args) => args.json,
         }
     }
 }
@@ -79,6 +82,9 @@ pub struct CompileArgs {
     /// Type of the weights of linear layers in memory; f16 also of direct convolutions at batch 1
     #[arg(long, value_enum, default_value_t = WeightsArg::F32)]
     pub weights_dtype: WeightsArg,
+    /// Measure which algorithm suits each convolution best, or take what was measured before
+    #[arg(long)]
+    pub tune: bool,
     /// Run every layer by itself
     #[arg(long)]
     pub no_fusion: bool,
@@ -367,6 +373,26 @@ pub struct DevicesArgs {
     /// Print one JSON document on stdout and nothing else there
     #[arg(long)]
     pub json: bool,
+}
+
+/// `alexc cache`.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: CacheAction,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum CacheAction {
+    /// Show the files and what is in them
+    List,
+    /// Remove the files
+    Clear,
 }
 
 #[cfg(test)]

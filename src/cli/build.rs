@@ -3,7 +3,7 @@
 use super::args::{BuildArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
-use super::load;
+use super::{load, tuning};
 use crate::artifact::{Artifact, Kind, make_folder, self_test};
 use crate::compile::{self, Compiled};
 use crate::graph::Graph;
@@ -33,13 +33,15 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         load::without_softmax(&mut graph);
     }
     let labels = load::labels(&spec, &args.spec, &graph)?.unwrap_or_default();
-    let mut options = load::options(&args.common, &args.compile, args.target.as_deref())?;
-    options.texts = args.dumps;
     // Whether the weights fit is known before anything is compiled or written.
     let source = match &args.weights {
         Some(weights) => Some(weights::open(weights)?.check(&graph.tensors())?),
         None => None,
     };
+    let triple = args.target.as_deref();
+    let threads = load::threads(None)?;
+    let mut options = tuning::options(&graph, &args.common, &args.compile, triple, threads)?;
+    options.texts = args.dumps;
     let compiled = compile::compile(&graph, &options)?;
     let packed = match &source {
         Some(source) => Some(load::pack(&compiled, source, options.threads, args.common.quiet)?),

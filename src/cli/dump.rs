@@ -2,7 +2,7 @@
 
 use super::args::{DumpArgs, Stage};
 use super::failure::{Failure, write};
-use super::load;
+use super::{load, tuning};
 use crate::compile::{Compiled, compile};
 use crate::diagnostic::{did_you_mean, listed};
 use serde_json::json;
@@ -24,7 +24,9 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
         Stage::Spec => spec.to_string(),
         Stage::Graph => graph.to_string(),
         stage => {
-            let mut options = load::options(&args.common, &args.compile, args.target.as_deref())?;
+            let (common, triple) = (&args.common, args.target.as_deref());
+            let threads = load::threads(None)?;
+            let mut options = tuning::options(&graph, common, &args.compile, triple, threads)?;
             options.texts = matches!(stage, Stage::Clif | Stage::Asm);
             let compiled = compile(&graph, &options)?;
             later_stage(&compiled, stage, args.layer.as_deref())

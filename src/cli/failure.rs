@@ -83,6 +83,8 @@ input_errors!(
     crate::reference::ReferenceError,
     crate::report::compare::CompareError,
     crate::report::limits::LimitsError,
+    crate::tune::TuneError,
+    crate::tune::cache::CacheError,
     crate::weights::WeightsError,
     alexc_runtime::network::LoadError,
     alexc_runtime::network::OpenError,
@@ -94,6 +96,12 @@ impl From<alexc_codegen::target::TargetError> for Failure {
     fn from(error: alexc_codegen::target::TargetError) -> Self {
         Failure::Usage(error.to_string())
     }
+}
+
+/// Says on stderr what does not keep the command from its work.
+pub(super) fn warn(message: &str) {
+    let warning = Diagnostics::from(Diagnostic::warning(message));
+    let _ = anstream::stderr().lock().write_all(warning.styled().as_bytes());
 }
 
 /// Writes to stdout; a reader that has gone is no error.

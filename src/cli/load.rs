@@ -2,7 +2,7 @@
 
 use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg, WeightsArg};
 use super::failure::Failure;
-use super::progress;
+use super::{progress, tuning};
 use crate::algorithm::{Algorithm, Math, Override};
 use crate::compile::{self, Compiled, Emitter, Options};
 use crate::graph::build::{self, BuildOptions};
@@ -134,8 +134,9 @@ pub(super) fn net(
     check_device(device)?;
     let threads = threads(device.threads)?;
     let source = weights::open(weights)?.check(&graph.tensors())?;
+    let options = tuning::options(graph, common, compile, None, threads)?;
     let start = Instant::now();
-    let compiled = compile::compile(graph, &options(common, compile, None)?)?;
+    let compiled = compile::compile(graph, &options)?;
     let compile_time = start.elapsed();
     let start = Instant::now();
     let packed = pack(&compiled, &source, threads, common.quiet)?;

@@ -4,6 +4,7 @@
 pub mod args;
 mod bench;
 mod build;
+mod cache;
 mod check;
 mod compare;
 mod devices;
@@ -14,6 +15,7 @@ mod net;
 mod profile;
 mod progress;
 mod run;
+mod tuning;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -51,5 +53,6 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Cache(args) => cache::run(args),
     }
 }

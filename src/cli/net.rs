@@ -181,12 +181,14 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
 
 /// A flag that changes how a net is compiled, where one was given.
 fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
-    let CompileArgs { math, no_fusion, ref target_cpu, emitter, weights_dtype } = *wish.compile;
+    let CompileArgs { math, no_fusion, ref target_cpu, emitter, weights_dtype, tune } =
+        *wish.compile;
     [
         (wish.common.batch.is_some(), "--batch"),
         (!wish.common.sets.is_empty(), "--set"),
         (wish.logits, "--logits"),
         (no_fusion, "--no-fusion"),
+        (tune, "--tune"),
         (math != MathArg::Fast, "--math"),
         (target_cpu != "native", "--target-cpu"),
         (emitter.is_some(), "--emitter"),

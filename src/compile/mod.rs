@@ -34,6 +34,8 @@ pub struct Options {
     pub math: Math,
     /// The user's choices of algorithms.
     pub overrides: Vec<Override>,
+    /// What was measured to be the best here, see [`crate::tune`]; `overrides` come first.
+    pub tuned: Vec<Override>,
     /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
     /// at batch 1.
     pub weights_dtype: DType,
@@ -52,6 +54,7 @@ impl Options {
             fuse: true,
             math: Math::default(),
             overrides: Vec::new(),
+            tuned: Vec::new(),
             weights_dtype: DType::F32,
             texts: false,
             threads: 1,
@@ -122,6 +125,8 @@ pub struct Compiled {
     pub fused: Graph,
     /// How each of its nodes is computed.
     pub algorithms: Vec<Algorithm>,
+    /// The nodes whose algorithm comes from [`Options::tuned`].
+    pub tuned: Vec<String>,
     /// How its values lie in memory.
     pub layouts: Vec<Layout>,
     /// Calls of kernels.
@@ -142,17 +147,22 @@ pub struct Compiled {
     pub timings: Timings,
 }
 
+/// The graph after the passes.
+pub fn fuse(graph: &Graph, options: &Options) -> Result<Graph, CompileError> {
+    Ok(pass::run(graph.clone(), &PassOptions { fuse: options.fuse, ..Default::default() })?)
+}
+
 /// Compiles a graph that has been checked.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
     let mut timings = Timings::default();
     let start = Instant::now();
-    let fused =
-        pass::run(graph.clone(), &PassOptions { fuse: options.fuse, ..Default::default() })?;
+    let fused = fuse(graph, options)?;
     timings.passes = start.elapsed();
 
     let start = Instant::now();
     let emitter = options.emitter();
-    let algorithms = algorithm::choose(&fused, options.math, &options.overrides)?;
+    let choices = [&options.overrides[..], &options.tuned].concat();
+    let algorithms = algorithm::choose(&fused, options.math, &choices)?;
     let layouts = layout::assign(&fused, &algorithms);
     let lowered =
         lower::lower(&fused, &algorithms, &layouts, emitter.vectors(), options.weights_dtype);
@@ -184,6 +194,12 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     Ok(Compiled {
         fused,
         algorithms,
+        tuned: options
+            .tuned
+            .iter()
+            .map(|choice| choice.layer.clone())
+            .filter(|layer| options.overrides.iter().all(|o| o.layer != *layer))
+            .collect(),
         layouts,
         lowered,
         plan,

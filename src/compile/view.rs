@@ -56,9 +56,10 @@ impl Compiled {
                 (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
                 _ => "-".to_owned(),
             };
+            let tuned = if self.tuned.contains(&n.name) { ", tuned" } else { "" };
             let layout = self.layouts[n.output.index()];
             text.push_str(&format!(
-                "; {}: {how}; output {layout}; layers {}\n",
+                "; {}: {how}{tuned}; output {layout}; layers {}\n",
                 n.name,
                 n.sources.join(", ")
             ));

@@ -1,0 +1,75 @@
+//! `alexc cache`: what `--tune` has kept.
+
+use super::args::{CacheAction, CacheArgs};
+use super::failure::{Failure, print, print_json};
+use crate::report::table::{Align, Table};
+use crate::tune::cache::Cache;
+use serde_json::{Value, json};
+
+pub(super) fn run(args: &CacheArgs) -> Result<(), Failure> {
+    let cache = Cache::of_user().ok_or_else(|| {
+        Failure::Usage("no folder for the cache is known; name one with ALEXC_CACHE_DIR".to_owned())
+    })?;
+    match args.action {
+        CacheAction::List => list(&cache, args.json),
+        CacheAction::Clear => clear(&cache, args.json),
+    }
+}
+
+fn list(cache: &Cache, as_json: bool) -> Result<(), Failure> {
+    let found = cache.list()?;
+    if as_json {
+        let files: Vec<Value> = found
+            .iter()
+            .map(|(path, entry)| {
+                let choices = entry.as_ref().map(|entry| {
+                    let pairs = entry.choices.iter();
+                    pairs.map(|o| (o.layer.clone(), json!(o.algorithm.to_string()))).collect()
+                });
+                json!({
+                    "path": path.to_string_lossy(),
+                    "tuned_ms": entry.as_ref().map(|entry| entry.tuned_ms),
+                    "untuned_ms": entry.as_ref().map(|entry| entry.untuned_ms),
+                    "algorithms": choices.map(Value::Object),
+                })
+            })
+            .collect();
+        let folder = cache.folder().to_string_lossy();
+        return print_json(&json!({"folder": folder, "files": files}));
+    }
+    if found.is_empty() {
+        return print(&format!("nothing is kept in {}\n", cache.folder().display()));
+    }
+    let mut table = Table::new(&[
+        ("file", Align::Left),
+        ("tuned ms", Align::Right),
+        ("untuned ms", Align::Right),
+        ("algorithms", Align::Left),
+    ]);
+    for (path, entry) in &found {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        table.row(match entry {
+            Some(entry) => {
+                let pairs = entry.choices.iter().map(|o| format!("{} {}", o.layer, o.algorithm));
+                vec![
+                    name,
+                    format!("{:.3}", entry.tuned_ms),
+                    format!("{:.3}", entry.untuned_ms),
+                    pairs.collect::<Vec<_>>().join(", "),
+                ]
+            }
+            None => vec![name, String::new(), String::new(), "not readable".to_owned()],
+        });
+    }
+    print(&format!("{}\n\n{table}", cache.folder().display()))
+}
+
+fn clear(cache: &Cache, as_json: bool) -> Result<(), Failure> {
+    let removed = cache.clear()?;
+    let folder = cache.folder();
+    if as_json {
+        return print_json(&json!({"folder": folder.to_string_lossy(), "removed": removed}));
+    }
+    let files = if removed == 1 { "file" } else { "files" };
+    print(&format!("removed {removed} {files} from {}\n", folder.display()))
+}
