@@ -82,7 +82,7 @@ fn measured_once_and_kept() {
     let name = file.file_name().unwrap().to_str().unwrap();
     assert!(listed.contains(name) && listed.contains("conv1 "), "{listed}");
     assert_eq!(run("clear"), format!("removed 2 files from {}\n", cache.display()));
-    assert_eq!(files(&cache), [PathBuf::new(); 0]);
+    assert!(files(&cache).is_empty());
     assert_eq!(run("list"), format!("nothing is kept in {}\n", cache.display()));
 }
 
@@ -123,5 +123,5 @@ fn nothing_to_measure() {
     let (code, said) = failure(&mut command);
     assert_eq!(code, 2);
     assert!(said.starts_with("error: --tune measures on this machine, which cannot"), "{said}");
-    assert_eq!(files(folder.path()), [PathBuf::new(); 0]);
+    assert!(files(folder.path()).is_empty());
 }
