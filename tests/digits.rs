@@ -3,13 +3,18 @@
 mod common;
 
 use alexc::arrays::Arrays;
+use alexc::compile::{self, Options};
 use alexc::graph::Graph;
 use alexc::picture::{self, Preprocess};
 use alexc::weights::Checked;
 use alexc::{reference, weights};
+use alexc_runtime::network::Network;
+use alexc_runtime::session::Session;
 use common::golden::path;
+use common::machines::{Machine, machines};
 use common::nets;
 use ndarray::{Array2, ArrayD, Axis, Ix2};
+use std::sync::Arc;
 
 fn weights_for(graph: &Graph) -> Checked {
     let file = path("specs/digits/digits.safetensors");
@@ -25,6 +30,21 @@ fn largest(row: ndarray::ArrayView1<'_, f32>) -> usize {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()
 }
 
+/// The same by compiled code, softmax left out.
+fn compiled_logits(graph: &Graph, machine: &Machine, input: &ArrayD<f32>) -> Array2<f32> {
+    let mut graph = graph.clone();
+    graph.output = nets::logits(&graph);
+    let mut options = Options::new(machine.target.clone());
+    options.emitter = Some(machine.emitter);
+    let compiled = compile::compile(&graph, &options).unwrap();
+    let weights = compile::pack(&compiled, &weights_for(&graph), 2, |_| ()).unwrap();
+    let network = Arc::new(Network::new(compiled.program, weights).unwrap());
+    let mut output = vec![0.0; network.output_len()];
+    let mut session = Session::new(&network, 2).unwrap();
+    session.run(input.as_slice().unwrap(), &mut output).unwrap();
+    Array2::from_shape_vec((input.shape()[0], 10), output).unwrap()
+}
+
 #[test]
 fn heldout_accuracy() {
     let mut arrays = Arrays::open(&path("specs/digits/heldout.npz")).unwrap();
@@ -33,17 +53,21 @@ fn heldout_accuracy() {
     let text = std::fs::read_to_string(path("specs/digits/heldout-labels.txt")).unwrap();
     let labels: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
     let (_, graph) = nets::load("digits", labels.len());
-    let found = logits(&graph, &input);
-
-    let right = (0..labels.len()).filter(|&i| largest(found.row(i)) == labels[i]).count();
     let about = std::fs::read_to_string(path("specs/digits/training.json")).unwrap();
     let about: serde_json::Value = serde_json::from_str(&about).unwrap();
-    assert_eq!(about["heldout_correct"], right);
-    assert!(right * 100 >= labels.len() * 97, "{right} of {}", labels.len());
 
-    // PyTorch's own logits, in f32.
-    for (found, expected) in found.iter().zip(&expected) {
-        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    let hold = |what: &str, found: &Array2<f32>| {
+        let right = (0..labels.len()).filter(|&i| largest(found.row(i)) == labels[i]).count();
+        assert_eq!(about["heldout_correct"], right, "{what}");
+        assert!(right * 100 >= labels.len() * 97, "{what}: {right} of {}", labels.len());
+        // PyTorch's own logits, in f32.
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-4, "{what}: {found} {expected}");
+        }
+    };
+    hold("reference", &logits(&graph, &input));
+    for machine in machines() {
+        hold(&machine.name(), &compiled_logits(&graph, &machine, &input));
     }
 }
 
