@@ -11,6 +11,7 @@ pub mod cli;
 pub mod compile;
 pub mod diagnostic;
 pub mod graph;
+pub mod input_file;
 pub mod layout;
 pub mod lower;
 pub mod npy;

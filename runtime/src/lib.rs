@@ -9,6 +9,7 @@ pub mod container;
 pub mod cpu;
 mod float_env;
 pub mod limits;
+pub mod machine_memory;
 pub mod mapped;
 pub mod memory;
 pub mod module;

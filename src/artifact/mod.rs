@@ -191,8 +191,14 @@ impl Artifact<'_> {
 
 /// Makes a folder with all those around it.
 pub fn make_folder(folder: &Path) -> Result<(), ArtifactError> {
-    fs::create_dir_all(folder)
-        .map_err(|source| ArtifactError::File { path: folder.to_path_buf(), source })
+    let made = match fs::metadata(folder) {
+        Ok(about) if !about.is_dir() => Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is a file, and a folder is wanted",
+        )),
+        _ => fs::create_dir_all(folder),
+    };
+    made.map_err(|source| ArtifactError::File { path: folder.to_path_buf(), source })
 }
 
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, ArtifactError> {

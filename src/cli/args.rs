@@ -37,19 +37,32 @@ pub enum Command {
 }
 
 impl Command {
+    /// What all commands on nets take.
+    fn common(&self) -> Option<&Common> {
+        match self {
+            Command::Check(args) => Some(&args.common),
+            Command::Run(args) => Some(&args.common),
+            Command::Build(args) => Some(&args.common),
+            Command::Dump(args) => Some(&args.common),
+            Command::Compare(args) => Some(&args.common),
+            Command::Bench(args) => Some(&args.common),
+            Command::Profile(args) => Some(&args.common),
+            Command::Devices(_) | Command::Cache(_) => None,
+        }
+    }
+
     /// Errors, too, go out as JSON.
     pub fn json(&self) -> bool {
         match self {
-            Command::Check(args) => args.common.json,
-            Command::Run(args) => args.common.json,
-            Command::Build(args) => args.common.json,
-            Command::Dump(args) => args.common.json,
-            Command::Compare(args) => args.common.json,
-            Command::Bench(args) => args.common.json,
-            Command::Profile(args) => args.common.json,
             Command::Devices(args) => args.json,
             Command::Cache(args) => args.json,
+            _ => self.common().is_some_and(|common| common.json),
         }
+    }
+
+    /// The compiler tells about its work.
+    pub fn verbose(&self) -> bool {
+        self.common().is_some_and(|common| common.verbose)
     }
 }
 
@@ -68,7 +81,7 @@ pub struct Common {
     /// Print less
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print more on stderr
+    /// Tell on stderr how long every stage takes; ALEXC_LOG=debug tells more
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
 }
@@ -165,7 +178,7 @@ pub struct CheckArgs {
     /// See [`Common`].
     #[command(flatten)]
     pub common: Common,
-    /// See [`DeviceArgs`]; sizes do not depend on them.
+    /// See [`DeviceArgs`].
     #[command(flatten)]
     pub device: DeviceArgs,
 }

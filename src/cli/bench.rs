@@ -2,6 +2,7 @@
 
 use super::args::BenchArgs;
 use super::failure::{Failure, print, print_json};
+use super::load;
 use super::net::{self, Net, Wish};
 use serde_json::json;
 use std::io::BufRead;
@@ -13,7 +14,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     let mut net = net::open(&Wish {
         path: &args.spec,
-        weights: args.weights.as_deref().or((!net::is_module(&args.spec)).then_some("random:1")),
+        weights: args.weights.as_deref().or((!load::is_module(&args.spec)).then_some("random:1")),
         input: None,
         logits: false,
         common: &args.common,

@@ -3,7 +3,7 @@
 use super::args::{BuildArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
-use super::{load, tuning};
+use super::{load, memory, tuning};
 use crate::artifact::{Artifact, Kind, make_folder, self_test};
 use crate::compile::{self, Compiled};
 use crate::graph::Graph;
@@ -35,7 +35,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let labels = load::labels(&spec, &args.spec, &graph)?.unwrap_or_default();
     // Whether the weights fit is known before anything is compiled or written.
     let source = match &args.weights {
-        Some(weights) => Some(weights::open(weights)?.check(&graph.tensors())?),
+        Some(weights) => {
+            memory::check_graph(&graph, load::weights_dtype(&args.compile))?;
+            Some(weights::open(weights)?.check(&graph.tensors())?)
+        }
         None => None,
     };
     let triple = args.target.as_deref();

@@ -6,6 +6,9 @@ use super::load;
 use crate::report::check::Check;
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    // Sizes depend on neither, but what is wrong is not passed over.
+    load::check_device(&args.device)?;
+    load::threads(args.device.threads)?;
     let (spec, graph) = load::graph(&args.spec, &args.common)?;
     load::labels(&spec, &args.spec, &graph)?;
     let check = Check::new(&spec, &graph);

@@ -3,7 +3,7 @@
 
 use super::args::{CompareArgs, WeightsArg};
 use super::failure::{Failure, print, print_json};
-use super::{load, net};
+use super::{load, memory, net};
 use crate::arrays::Arrays;
 use crate::report::compare::{boundaries, with_arrays, with_reference};
 use crate::report::difference::Tolerance;
@@ -20,6 +20,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("--tolerance must be zero or more".to_owned()));
     }
     let (spec, graph) = load::graph(&args.spec, &args.common)?;
+    memory::check_graph(&graph, load::weights_dtype(&args.compile))?;
     let shape = graph.values[graph.input.index()].shape;
     let input = net::input(args.input.as_deref(), spec.preprocess.as_ref(), shape)?;
     let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;

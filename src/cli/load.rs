@@ -2,9 +2,10 @@
 
 use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg, WeightsArg};
 use super::failure::Failure;
-use super::{progress, tuning};
+use super::{memory, progress, tuning};
 use crate::algorithm::{Algorithm, Math, Override};
 use crate::compile::{self, Compiled, Emitter, Options};
+use crate::diagnostic::did_you_mean;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
 use crate::spec::{self, Spec};
@@ -12,20 +13,68 @@ use crate::weights::{self, Checked};
 use alexc_codegen::ir::DType;
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
+use alexc_runtime::module::Module;
 use alexc_runtime::network::Network;
-use alexc_runtime::parallel::default_threads;
+use alexc_runtime::parallel::{MAX_THREADS, default_threads};
 use alexc_runtime::session::Session;
 use alexc_runtime::weights::Weights;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Reads a spec and builds its graph.
 pub(super) fn graph(path: &Path, common: &Common) -> Result<(Spec, Graph), Failure> {
+    if is_module(path) {
+        return Err(Failure::Input(format!(
+            "{} is a compiled module, which only run, bench and profile take; give the spec that it \
+             was built from",
+            path.display()
+        )));
+    }
+    let start = Instant::now();
     let text = spec::read(path)?;
     let sets = common.sets.iter().filter(|set| !is_algorithm(set)).cloned().collect();
     let options = BuildOptions { batch: common.batch, sets };
-    Ok(build::load(&path.display().to_string(), &text, &options)?)
+    let (spec, graph) = build::load(&path.display().to_string(), &text, &options)?;
+    let layers = spec.layers.len();
+    log::info!("spec    {:9.3} ms, {layers} layers", milliseconds(start.elapsed()));
+    // What commands that do not compile would pass over.
+    for Override { layer, .. } in overrides(common)? {
+        let names = spec.layers.iter().map(|l| l.name.value.as_str());
+        if names.clone().all(|name| name != layer) {
+            let hint = did_you_mean(&layer, names)
+                .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            return Err(Failure::Usage(format!(
+                "--set {layer}.algorithm: the net has no such layer{hint}"
+            )));
+        }
+    }
+    Ok((spec, graph))
+}
+
+/// By the file's beginning, not by its name. What cannot be read is left to the reader of specs.
+pub(super) fn is_module(path: &Path) -> bool {
+    let mut beginning = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && Module::recognises(&beginning)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The user's choices of algorithms.
+fn overrides(common: &Common) -> Result<Vec<Override>, Failure> {
+    let choice = |set: &String| {
+        let (left, value) = set.split_once('=').unwrap_or((set, ""));
+        let layer = left.strip_suffix(".algorithm").unwrap_or(left).to_owned();
+        let algorithm: Algorithm =
+            value.parse().map_err(|e| Failure::Usage(format!("--set {set}: {e}")))?;
+        Ok(Override { layer, algorithm })
+    };
+    common.sets.iter().filter(|set| is_algorithm(set)).map(choice).collect()
 }
 
 /// `LAYER.algorithm=...` speaks to the compiler, not to the spec.
@@ -36,8 +85,10 @@ fn is_algorithm(set: &str) -> bool {
 /// Threads to use.
 pub(super) fn threads(wish: Option<usize>) -> Result<usize, Failure> {
     match wish {
-        Some(0) => Err(Failure::Usage("--threads 0: a run needs at least one thread".to_owned())),
-        Some(threads) => Ok(threads),
+        Some(threads @ 1..=MAX_THREADS) => Ok(threads),
+        Some(threads) => Err(Failure::Usage(format!(
+            "--threads {threads}: it must be a number of threads from 1 to {MAX_THREADS}"
+        ))),
         None => default_threads().map_err(|e| Failure::Usage(e.to_string())),
     }
 }
@@ -83,21 +134,20 @@ pub(super) fn options(
         MathArg::Fast => Math::Fast,
         MathArg::Strict => Math::Strict,
     };
-    options.weights_dtype = match args.weights_dtype {
+    options.weights_dtype = weights_dtype(args);
+    options.overrides = overrides(common)?;
+    options.threads = threads(None)?;
+    Ok(options)
+}
+
+/// What `--weights-dtype` says.
+pub(super) fn weights_dtype(args: &CompileArgs) -> DType {
+    match args.weights_dtype {
         WeightsArg::F32 => DType::F32,
         WeightsArg::F16 => DType::F16,
         WeightsArg::Bf16 => DType::Bf16,
         WeightsArg::Int8 => DType::I8,
-    };
-    for set in common.sets.iter().filter(|set| is_algorithm(set)) {
-        let (left, value) = set.split_once('=').unwrap_or((set, ""));
-        let layer = left.strip_suffix(".algorithm").unwrap_or(left).to_owned();
-        let algorithm: Algorithm =
-            value.parse().map_err(|e| Failure::Usage(format!("--set {set}: {e}")))?;
-        options.overrides.push(Override { layer, algorithm });
     }
-    options.threads = threads(None)?;
-    Ok(options)
 }
 
 /// Removes a softmax that ends the net.
@@ -138,6 +188,7 @@ pub(super) fn net(
     let start = Instant::now();
     let compiled = compile::compile(graph, &options)?;
     let compile_time = start.elapsed();
+    memory::check_program(&compiled.program, threads)?;
     let start = Instant::now();
     let packed = pack(&compiled, &source, threads, common.quiet)?;
     let weights_time = start.elapsed();
@@ -154,8 +205,14 @@ pub(super) fn pack(
     quiet: bool,
 ) -> Result<Weights, Failure> {
     let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, quiet);
+    let start = Instant::now();
     let packed = compile::pack(compiled, source, threads, |bytes| bar.inc(bytes as u64))?;
     bar.finish_and_clear();
+    let bytes = compiled.plan.weights_bytes;
+    log::info!(
+        "pack    {:9.3} ms, {bytes} bytes of weights on {threads} threads",
+        milliseconds(start.elapsed())
+    );
     Ok(packed)
 }
 

@@ -11,6 +11,8 @@ mod devices;
 mod dump;
 mod failure;
 mod load;
+mod log;
+mod memory;
 mod net;
 mod profile;
 mod progress;
@@ -20,6 +22,7 @@ mod tuning;
 use args::{Cli, Command};
 use clap::Parser;
 use failure::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Runs the command with the process's arguments. Exit codes: 0 done, 1 the input is wrong, 2 wrong
@@ -29,12 +32,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come here too; they are no mistakes.
-            let code = if error.use_stderr() { 2 } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            let told = error.print().and_then(|()| std::io::stdout().flush());
+            return ExitCode::from(match told {
+                _ if error.use_stderr() => 2,
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => 1,
+                _ => 0,
+            });
         }
     };
-    match dispatch(&cli) {
+    match log::start(cli.command.verbose()).and_then(|()| dispatch(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print(cli.command.json());

@@ -3,19 +3,16 @@
 
 use super::args::{Common, CompileArgs, DeviceArgs, MathArg, WeightsArg};
 use super::failure::Failure;
-use super::load;
+use super::{load, memory};
 use crate::compile::Compiled;
 use crate::npy;
 use crate::picture;
 use crate::shape::Shape;
 use crate::weights::Random;
-use alexc_runtime::module::Module;
 use alexc_runtime::network::Network;
 use alexc_runtime::preprocess::Preprocess;
 use alexc_runtime::program::Program;
 use alexc_runtime::session::Session;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,14 +92,7 @@ fn shape(dims: &[usize]) -> Shape {
 
 /// Compiles a spec or opens an artifact.
 pub(super) fn open(wish: &Wish<'_>) -> Result<Net, Failure> {
-    if is_module(wish.path) { from_module(wish) } else { from_spec(wish) }
-}
-
-/// By the file's beginning, not by its name. What cannot be read is left to the reader of specs.
-pub(super) fn is_module(path: &Path) -> bool {
-    let mut beginning = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
-    read.is_ok() && Module::recognises(&beginning)
+    if load::is_module(wish.path) { from_module(wish) } else { from_spec(wish) }
 }
 
 fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
@@ -117,6 +107,7 @@ fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
                 .to_owned(),
         ));
     };
+    memory::check_graph(&graph, load::weights_dtype(wish.compile))?;
     // Read first: a wrong file shall not wait for the compiler.
     let shape = graph.values[graph.input.index()].shape;
     let input = input(wish.input, spec.preprocess.as_ref(), shape)?;

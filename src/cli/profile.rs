@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let mut net = net::open(&Wish {
         path: &args.spec,
-        weights: args.weights.as_deref().or((!net::is_module(&args.spec)).then_some("random:1")),
+        weights: args.weights.as_deref().or((!load::is_module(&args.spec)).then_some("random:1")),
         input: None,
         logits: false,
         common: &args.common,
@@ -25,13 +25,15 @@ pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
         net.session.run(&net.input, &mut output)?;
     }
     let mut run = Duration::MAX;
-    let mut steps = vec![vec![Duration::ZERO; net.program().steps.len()]; args.iters];
-    for steps in &mut steps {
+    let mut steps = Vec::new();
+    for _ in 0..args.iters {
         // In turns: what disturbs one disturbs the other as well.
         let start = Instant::now();
         net.session.run(&net.input, &mut output)?;
         run = run.min(start.elapsed());
-        net.session.run_profiled(&net.input, &mut output, steps)?;
+        let mut times = vec![Duration::ZERO; net.program().steps.len()];
+        net.session.run_profiled(&net.input, &mut output, &mut times)?;
+        steps.push(times);
     }
     let measured = Measured { steps, run, threads: net.threads, limits };
     let profile = Profile::new(net.program(), net.compiled.as_ref(), &measured);

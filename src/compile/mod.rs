@@ -158,6 +158,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     let start = Instant::now();
     let fused = fuse(graph, options)?;
     timings.passes = start.elapsed();
+    told("passes", timings.passes, format_args!("{} nodes", fused.nodes.len()));
 
     let start = Instant::now();
     let emitter = options.emitter();
@@ -169,14 +170,25 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     let plan = plan::plan(&fused, &lowered, &layouts)?;
     let bound = plan::bind(&lowered, &plan)?;
     timings.lower = start.elapsed();
+    let arena = plan.arena_bytes;
+    told("lower", timings.lower, format_args!("{} calls, arena {arena} bytes", bound.steps.len()));
+    for (node, algorithm) in fused.nodes.iter().zip(&algorithms) {
+        log::debug!("{}: {algorithm:?}, of {}", node.name, node.sources.join(", "));
+    }
 
     let start = Instant::now();
     let kernels: Vec<Verified> = bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
     timings.verify = start.elapsed();
+    told("verify", timings.verify, format_args!("{} kernels", kernels.len()));
 
     let start = Instant::now();
     let emitted = emit::emit_all(&kernels, emitter, options)?;
     timings.emit = start.elapsed();
+    let bytes: usize = emitted.iter().map(|(code, _)| code.bytes.len()).sum();
+    told("emit", timings.emit, format_args!("{bytes} bytes of code by {emitter}"));
+    for (code, _) in &emitted {
+        log::debug!("kernel {}: {} bytes of code", code.name, code.bytes.len());
+    }
     let (codes, texts) = emitted.into_iter().unzip();
     let shape = |value: crate::graph::ValueId| fused.values[value.index()].shape.dims();
     let program = Program {
@@ -210,6 +222,10 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
         emitter,
         timings,
     })
+}
+
+fn told(stage: &str, time: Duration, what: std::fmt::Arguments<'_>) {
+    log::info!("{stage:7} {:9.3} ms, {what}", time.as_secs_f64() * 1e3);
 }
 
 fn proved(kernel: Kernel) -> Result<Verified, CompileError> {

@@ -129,12 +129,14 @@ impl Pack {
         }
     }
 
-    /// The elements of a large tensor that this part reads and no other part of the pack.
+    /// The elements of a large tensor that this part reads and no other part of the pack: they can
+    /// be released after it. Where another pack reads them too, they come again.
     pub fn reads(&self, part: usize) -> Option<(&Tensor, Range<usize>)> {
         let weight = match self {
             Pack::Conv { weight, .. }
             | Pack::Winograd { weight, .. }
             | Pack::Linear { weight, .. } => weight,
+            Pack::Scales { of } => return of.reads(part),
             _ => return None,
         };
         let len = weight.len() / weight.shape[0];

@@ -115,7 +115,9 @@ pub fn run(mut graph: Graph, options: &PassOptions) -> Result<Graph, PassError> 
         if (pass.fuses && !options.fuse) || options.skip.iter().any(|name| name == pass.name) {
             continue;
         }
+        let before = graph.nodes.len();
         (pass.run)(&mut graph);
+        log::debug!("pass {}: {before} nodes became {}", pass.name, graph.nodes.len());
         verify(&graph).map_err(|errors| PassError::Broken { pass: pass.name, errors })?;
     }
     Ok(graph)

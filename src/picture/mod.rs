@@ -7,12 +7,16 @@ mod resample;
 #[cfg(test)]
 mod tests;
 
+use crate::input_file::read_at_most;
 use crate::shape::Shape;
 use decode::Pixels;
 use resample::Window;
 use std::path::{Path, PathBuf};
 
 pub use alexc_runtime::preprocess::{Color, Preprocess, Resize};
+
+/// Largest file that is read: more than the largest picture takes that is decoded.
+const MAX_BYTES: u64 = 2 << 30;
 
 /// A picture that cannot become the input.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +82,15 @@ pub fn load(
     let read = || {
         let preprocess = preprocess.ok_or(Fault::NoPreprocess)?;
         check(preprocess, input)?;
-        let pixels = decode::decode(&std::fs::read(path)?, preprocess.color)?;
+        let pixels = decode::decode(&read(path)?, preprocess.color)?;
         apply(preprocess, &pixels, input)
     };
     read().map_err(|fault| PictureError { path: path.to_owned(), fault })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    read_at_most(path, MAX_BYTES)?
+        .ok_or_else(|| Fault::Format(format!("the file has more than {MAX_BYTES} bytes")))
 }
 
 /// Finds what can be wrong with any picture.

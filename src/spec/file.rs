@@ -1,6 +1,7 @@
 //! Reads the text of a spec, refusing what is none.
 
 use crate::diagnostic::Diagnostic;
+use crate::input_file::read_at_most;
 use std::path::Path;
 
 /// Largest file that is read; the largest spec in the repository has a few thousand bytes.
@@ -21,13 +22,13 @@ pub fn read(path: &Path) -> Result<String, Diagnostic> {
         let error = refuse("a folder is no spec".to_owned());
         return Err(error.help("name the .yaml file in it"));
     }
-    if metadata.len() > MAX_BYTES {
-        return Err(refuse(format!(
-            "the file has {} bytes; a spec has at most {MAX_BYTES}",
-            metadata.len()
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let Some(bytes) = read_at_most(path, MAX_BYTES).map_err(unreadable)? else {
+        let size = match metadata.len() {
+            0..=MAX_BYTES => "too many".to_owned(),
+            length => length.to_string(),
+        };
+        return Err(refuse(format!("the file has {size} bytes; a spec has at most {MAX_BYTES}")));
+    };
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();

@@ -2,6 +2,7 @@
 
 use super::{Located, Spec};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::input_file::read_at_most;
 use std::path::Path;
 
 /// Largest file that is read.
@@ -34,10 +35,9 @@ pub fn read(
     let unreadable = |error: std::io::Error| {
         refuse(format!("{shown} cannot be read: {}", crate::diagnostic::io_reason(&error)))
     };
-    if std::fs::metadata(&path).map_err(unreadable)?.len() > MAX_BYTES {
+    let Some(bytes) = read_at_most(&path, MAX_BYTES).map_err(unreadable)? else {
         return Err(refuse(format!("{shown} is larger than {MAX_BYTES} bytes")));
-    }
-    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    };
     let text = String::from_utf8(bytes).map_err(|_| refuse(format!("{shown} is no UTF-8 text")))?;
     let labels: Vec<String> = text
         .strip_prefix('\u{feff}')
