@@ -156,6 +156,11 @@ fn a_module_runs_as_its_spec_does() {
     let profile = stdout(alexc().arg("profile").arg(&module).args(["--iters", "2"]));
     assert!(profile.contains("conv1") && profile.contains("limits: "), "{profile}");
 
+    let profile = stdout(alexc().arg("profile").arg(&module).args(["--iters", "2", "--json"]));
+    let profile: Value = serde_json::from_str(&profile).unwrap();
+    assert!(profile["total"]["p50_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(profile["total"]["flops"], Value::Null, "a module does not tell");
+
     // Elsewhere, of another build, and damaged.
     let moved = folder.join("moved");
     fs::rename(folder.join("digits.weights"), &moved).unwrap();

@@ -186,16 +186,19 @@ impl Profile {
     }
 
     fn row_json(&self, key: &str, row: &Row) -> Map<String, Value> {
+        // Of a module the work is not known.
+        let known = |amount: u64| self.code.as_ref().map(|_| amount);
+        let rate = |amount: u64| known(amount).and_then(|amount| giga(amount, row.min_ms));
         let mut object = Map::new();
         for (key, value) in [
             (key, json!(row.name)),
             ("min_ms", json!(row.min_ms)),
             ("p50_ms", json!(row.p50_ms)),
             ("share", json!(self.share(row))),
-            ("flops", json!(row.work.flops)),
-            ("bytes", json!(row.work.bytes)),
-            ("gflops", json!(giga(row.work.flops, row.min_ms))),
-            ("gbps", json!(giga(row.work.bytes, row.min_ms))),
+            ("flops", json!(known(row.work.flops))),
+            ("bytes", json!(known(row.work.bytes))),
+            ("gflops", json!(rate(row.work.flops))),
+            ("gbps", json!(rate(row.work.bytes))),
             ("limit", json!(row.limit())),
             ("of_limit", json!(row.of_limit())),
         ] {
