@@ -7,6 +7,7 @@ use crate::weights::TensorSource;
 use alexc_runtime::memory::Buffer;
 use alexc_runtime::parallel::{parallel_each, split_mut};
 use alexc_runtime::weights::Weights;
+use std::ops::Range;
 
 /// Why the weights could not be packed.
 #[derive(Debug, thiserror::Error)]
@@ -34,24 +35,44 @@ pub fn pack(
 ) -> Result<Weights, PackError> {
     let bytes = compiled.plan.weights_bytes;
     let mut buffer = Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
-    let mut pieces: Vec<(&Packed, usize)> = Vec::new();
+    let mut pieces: Vec<(&Packed, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
     for (pack, &offset_bytes) in compiled.lowered.packs.iter().zip(&compiled.plan.weights) {
         let len = pack.part_bytes();
-        for part in 0..pack.pack.parts() {
-            pieces.push((pack, part));
-            let start = offset_bytes + part * len;
-            ranges.push(start..start + len);
+        let (parts, step) = (pack.pack.parts(), parts_of_piece(pack));
+        for first in (0..parts).step_by(step) {
+            let piece = first..(first + step).min(parts);
+            ranges.push(offset_bytes + piece.start * len..offset_bytes + piece.end * len);
+            pieces.push((pack, piece));
         }
     }
     let parts = split_mut(buffer.as_mut_bytes(), &ranges).ok_or(PackError::Plan)?;
     let work: Vec<_> = pieces.into_iter().zip(parts).collect();
-    parallel_each(threads, work, |((pack, part), out)| {
-        pack.write(part, source, out);
-        if let Some((tensor, range)) = pack.reads(part) {
-            source.release(tensor, range);
+    parallel_each(threads, work, |((pack, piece), out)| {
+        for (part, out) in piece.clone().zip(out.chunks_exact_mut(pack.part_bytes())) {
+            pack.write(part, source, out);
+        }
+        let (first, last) = (pack.reads(piece.start), pack.reads(piece.end - 1));
+        if let (Some((tensor, first)), Some((_, last))) = (first, last)
+            && last.end - first.start >= RELEASED
+        {
+            source.release(tensor, first.start..last.end);
         }
         done(out.len());
     });
     Ok(Weights::from(buffer))
+}
+
+/// Elements of a tensor that are worth a system call to give their memory back: the call makes
+/// all cores forget what they know of the pages.
+const RELEASED: usize = 256 * 1024;
+
+/// Parts that one thread packs in a row: several where a part is a long read and little work.
+fn parts_of_piece(pack: &Packed) -> usize {
+    const LONG: usize = 64 * 1024;
+    const PIECE: usize = 1024 * 1024;
+    match pack.reads(0) {
+        Some((_, range)) if range.len() >= LONG => PIECE.div_ceil(range.len()),
+        _ => 1,
+    }
 }
