@@ -2,6 +2,7 @@
 //! own, so the whole is bound by memory.
 
 use super::Compiled;
+use crate::lower::pack::Pack;
 use crate::lower::packed::Packed;
 use crate::weights::TensorSource;
 use alexc_runtime::memory::Buffer;
@@ -65,14 +66,14 @@ pub fn pack(
 
 /// Elements of a tensor that are worth a system call to give their memory back: the call makes
 /// all cores forget what they know of the pages.
-const RELEASED: usize = 256 * 1024;
+const RELEASED: usize = 48 * 1024;
 
-/// Parts that one thread packs in a row: several where a part is a long read and little work.
+/// Parts that one thread packs in a row: several of a linear layer, which are long reads and
+/// little work.
 fn parts_of_piece(pack: &Packed) -> usize {
-    const LONG: usize = 64 * 1024;
     const PIECE: usize = 1024 * 1024;
-    match pack.reads(0) {
-        Some((_, range)) if range.len() >= LONG => PIECE.div_ceil(range.len()),
+    match (&pack.pack, pack.reads(0)) {
+        (Pack::Linear { .. }, Some((_, range))) => PIECE.div_ceil(range.len().max(1)),
         _ => 1,
     }
 }
