@@ -2,7 +2,6 @@
 
 use super::args::BenchArgs;
 use super::failure::{Failure, print, print_json};
-use super::load;
 use super::net::{self, Net, Wish};
 use serde_json::json;
 use std::io::BufRead;
@@ -12,15 +11,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     if !args.seconds.is_finite() || args.seconds < 0.0 || args.iters == Some(0) {
         return Err(Failure::Usage("--seconds and --iters must be above zero".to_owned()));
     }
-    let mut net = net::open(&Wish {
-        path: &args.spec,
-        weights: args.weights.as_deref().or((!load::is_module(&args.spec)).then_some("random:1")),
-        input: None,
-        logits: false,
-        common: &args.common,
-        compile: &args.compile,
-        device: &args.device,
-    })?;
+    let weights = args.weights.as_deref();
+    let wish = Wish::trial(&args.spec, weights, &args.common, &args.compile, &args.device);
+    let mut net = net::open(&wish)?;
     let mut output = net.output();
     if args.interactive {
         return interactive(&mut net, &mut output);

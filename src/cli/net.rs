@@ -33,6 +33,21 @@ pub(super) struct Wish<'a> {
     pub(super) device: &'a DeviceArgs,
 }
 
+impl<'a> Wish<'a> {
+    /// A run whose answer does not matter: random numbers go in, and a spec without `--weights`
+    /// gets random ones.
+    pub(super) fn trial(
+        path: &'a Path,
+        weights: Option<&'a str>,
+        common: &'a Common,
+        compile: &'a CompileArgs,
+        device: &'a DeviceArgs,
+    ) -> Self {
+        let weights = weights.or((!load::is_module(path)).then_some("random:1"));
+        Wish { path, weights, input: None, logits: false, common, compile, device }
+    }
+}
+
 /// A net that runs.
 pub(super) struct Net {
     pub(super) session: Session,

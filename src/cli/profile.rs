@@ -9,15 +9,9 @@ use crate::report::profile::{Measured, Profile};
 use std::time::{Duration, Instant};
 
 pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
-    let mut net = net::open(&Wish {
-        path: &args.spec,
-        weights: args.weights.as_deref().or((!load::is_module(&args.spec)).then_some("random:1")),
-        input: None,
-        logits: false,
-        common: &args.common,
-        compile: &args.compile,
-        device: &args.device,
-    })?;
+    let weights = args.weights.as_deref();
+    let wish = Wish::trial(&args.spec, weights, &args.common, &args.compile, &args.device);
+    let mut net = net::open(&wish)?;
     let options = load::options(&args.common, &args.compile, None)?;
     let limits = limits::measure(&options, net.threads)?;
     let mut output = net.output();

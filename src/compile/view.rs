@@ -1,7 +1,7 @@
 //! What `dump` and reports show of a compiled net.
 
 use super::Compiled;
-use crate::algorithm::{self, Algorithm};
+use crate::algorithm::Algorithm;
 use crate::graph::Op;
 use crate::winograd::Winograd;
 
@@ -39,19 +39,12 @@ impl Compiled {
             }
             let how = match (&n.op, algorithm) {
                 (Op::Conv(conv), Algorithm::Winograd { m }) => {
-                    let error = algorithm::winograd(conv, m).map_or(1.0, |w| w.expected_error());
-                    let r = conv.window.kernel[0];
-                    format!("winograd F({m}x{m},{r}x{r}), expected error {error}x direct")
+                    winograd_text(m, conv.window.kernel[0])
                 }
                 (Op::Conv(conv), Algorithm::SpaceToDepth { m }) => {
                     let s = conv.window.stride[0];
                     let r = conv.window.kernel[0].div_ceil(s);
-                    let error =
-                        Winograd::new(m, r).map_or(1.0, |winograd| winograd.expected_error());
-                    format!(
-                        "space to depth by {s}, then winograd F({m}x{m},{r}x{r}), expected error \
-                         {error}x direct"
-                    )
+                    format!("space to depth by {s}, then {}", winograd_text(m, r))
                 }
                 (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
                 _ => "-".to_owned(),
@@ -66,4 +59,10 @@ impl Compiled {
         }
         text
     }
+}
+
+/// F(m x m, r x r) with its expected error.
+fn winograd_text(m: usize, r: usize) -> String {
+    let error = Winograd::new(m, r).map_or(1.0, |winograd| winograd.expected_error());
+    format!("winograd F({m}x{m},{r}x{r}), expected error {error}x direct")
 }
