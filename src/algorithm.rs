@@ -232,7 +232,8 @@ impl SpaceToDepth {
 }
 
 /// Relative cost of reading a byte of weights from memory and of a multiply-add of the
-/// transforms, both in multiply-adds of a product: measured on two cores that share memory.
+/// transforms, both in multiply-adds of a product. Estimates, not fitted to measurements; for
+/// alexnet.yaml at batch 1 `--tune` found the same algorithms by measuring.
 const BYTE_COST: f64 = 0.55;
 const TRANSFORM_COST: f64 = 2.0;
 

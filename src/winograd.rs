@@ -2,8 +2,8 @@
 //! m + r - 1 products, `y = A^T [(G g) . (B^T d)]` (Lavin and Gray, arXiv 1509.09308), built by the
 //! Toom-Cook construction from interpolation points.
 //!
-//! The points decide how rounding errors grow (Barabasz et al., arXiv 1803.10986). The sets used
-//! here were measured against direct f32 convolution: for F(4, 3) the points 0, +-sqrt(1/2),
+//! The points decide how rounding errors grow (Barabasz et al., arXiv 1803.10986). Measured
+//! against direct f32 convolution: for F(4, 3) the points 0, +-sqrt(1/2),
 //! +-sqrt(2) double the error (0, +-1, +-2 make it 4.7 times as large), for F(4, 5) 0, +-1, +-2,
 //! +-1/2 make it five times as large.
 
@@ -100,8 +100,9 @@ impl Winograd {
         self.m + self.r - 1
     }
 
-    /// Growth of the L2 error against direct f32 convolution, as measured over random maps with
-    /// the points used here; between measured sizes the next larger one's.
+    /// Growth of the L2 error against direct f32 convolution, roughly: the figures come from
+    /// measurements over random maps, which for seven products used other points (F(5, 3): +-2 in
+    /// place of -1/2); sizes that were not measured have the next larger one's.
     pub fn expected_error(&self) -> f64 {
         match (self.m, self.r) {
             (..=2, ..=3) => 0.7,
