@@ -1,6 +1,8 @@
 //! alexc's runtime: loads a compiled net and runs it. All unsafe code of alexc lives here, each
 //! block with the reason why it is sound.
 
+#[cfg(feature = "ndarray")]
+pub mod arrays;
 pub mod caches;
 pub mod check;
 mod code;

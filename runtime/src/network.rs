@@ -10,7 +10,7 @@ use crate::{
     container::FileError,
     cpu::{Arch, Cpu, Feature},
     module::{Module, WEIGHTS_EXTENSION},
-    preprocess::Preprocess,
+    preprocess::{Pixels, Preprocess, PreprocessError},
     program::Program,
     weights::Weights,
 };
@@ -169,6 +169,24 @@ impl Network {
     /// Names of the classes, in the order of the output; empty where the module has none.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Name of a class; none where the module has no names or not so many.
+    pub fn label(&self, class: usize) -> Option<&str> {
+        self.labels.get(class).map(String::as_str)
+    }
+
+    /// Makes one image of the input from a picture, as [`Network::preprocess`] says: the same
+    /// numbers as `alexc run`. `image` has room for one image, all of the input where the batch is
+    /// 1 and one of its equal parts elsewhere.
+    pub fn prepare(&self, picture: Pixels<'_>, image: &mut [f32]) -> Result<(), PreprocessError> {
+        let preprocess = self.preprocess.as_ref().ok_or(PreprocessError::Nothing)?;
+        // A vector has no channels of a picture.
+        let input = match *self.program.input_dims {
+            [_, channels, height, width] => [channels, height, width],
+            _ => [0, 1, 1],
+        };
+        preprocess.apply(picture, input, image)
     }
 
     /// How a picture becomes the input, where the module says so.

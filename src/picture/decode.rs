@@ -4,23 +4,32 @@
 //! they keep their upper byte here too.)
 
 use super::{Color, Fault};
+use alexc_runtime::preprocess::{Pixels, PreprocessError, luminance};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 
 /// Where Pillow, too, calls a picture a decompression bomb.
 pub(super) const MAX_PIXELS: u64 = 178_956_970;
 
-/// A decoded picture: rows of pixels of interleaved channels.
-pub(super) struct Pixels {
-    pub(super) width: usize,
-    pub(super) height: usize,
+/// A decoded picture that owns its pixels.
+pub(super) struct Decoded {
+    width: usize,
+    height: usize,
     /// 3 (red, green, blue) or 1.
-    pub(super) channels: usize,
-    pub(super) bytes: Vec<u8>,
+    channels: usize,
+    bytes: Vec<u8>,
+}
+
+impl Decoded {
+    /// As the runtime takes it.
+    pub(super) fn pixels(&self) -> Result<Pixels<'_>, PreprocessError> {
+        let make = if self.channels == 1 { Pixels::gray } else { Pixels::rgb };
+        make(&self.bytes, self.height, self.width)
+    }
 }
 
 /// Decodes a file's bytes. The result has three channels for `Rgb` and for `Bgr`, one for `Gray`.
-pub(super) fn decode(file: &[u8], color: Color) -> Result<Pixels, Fault> {
+pub(super) fn decode(file: &[u8], color: Color) -> Result<Decoded, Fault> {
     let format = format_of(file)?;
     if format == ImageFormat::Jpeg && !jpeg_is_whole(file) {
         return Err(Fault::Decode("the file is cut short".to_owned()));
@@ -41,7 +50,12 @@ pub(super) fn decode(file: &[u8], color: Color) -> Result<Pixels, Fault> {
     decoder.set_limits(limits).map_err(failed)?;
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     let bytes = to_color(image, color)?;
-    Ok(Pixels { width: width as usize, height: height as usize, channels: color.channels(), bytes })
+    Ok(Decoded {
+        width: width as usize,
+        height: height as usize,
+        channels: color.channels(),
+        bytes,
+    })
 }
 
 fn format_of(file: &[u8]) -> Result<ImageFormat, Fault> {
@@ -81,12 +95,6 @@ fn to_color(image: DynamicImage, color: Color) -> Result<Vec<u8>, Fault> {
         (_, false) => pixels.flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
         (_, true) => pixels.map(|pixel| luminance([pixel[0], pixel[1], pixel[2]])).collect(),
     })
-}
-
-/// ITU-R 601-2, in the 16-bit fixed point of Pillow.
-fn luminance([r, g, b]: [u8; 3]) -> u8 {
-    let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
-    ((sum + 0x8000) >> 16) as u8
 }
 
 /// Follows a JPEG's markers to its end. The decoder fills what is missing with grey and says

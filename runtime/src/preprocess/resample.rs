@@ -5,8 +5,9 @@
 //! Pillow 13 and later begin with the rows of some pictures, those taller than twice their width
 //! among them; there the results differ by one level at most.
 
-use super::decode::Pixels;
 use std::ops::Range;
+
+use super::Pixels;
 
 /// Fractional bits of a weight: sums of 255 times a weight stay inside 32 bits.
 const PRECISION_BITS: u32 = 22;
@@ -38,7 +39,7 @@ impl Window {
 
 /// Scales `pixels` to `[height, width]` and returns the window of it, interleaved like the source.
 pub(super) fn resample(
-    pixels: &Pixels,
+    pixels: &Pixels<'_>,
     [height, width]: [usize; 2],
     rows: &Window,
     columns: &Window,
