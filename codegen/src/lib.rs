@@ -7,6 +7,7 @@ pub mod clif;
 pub mod interp;
 pub mod ir;
 pub mod object;
+pub mod opencl;
 mod pieces;
 pub mod stats;
 mod streams;

@@ -291,6 +291,8 @@ pub enum Stage {
     Clif,
     /// Machine code.
     Asm,
+    /// OpenCL C, as for a CPU with 256-bit vectors.
+    Opencl,
 }
 
 /// `alexc compare`.

@@ -3,6 +3,7 @@
 use super::args::{DumpArgs, Stage};
 use super::failure::{Failure, write};
 use super::{load, tuning};
+use crate::compile::opencl::{self, OpenClNet};
 use crate::compile::{Compiled, compile};
 use crate::diagnostic::{did_you_mean, listed};
 use serde_json::json;
@@ -27,9 +28,13 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
             let (common, triple) = (&args.common, args.target.as_deref());
             let threads = load::threads(None)?;
             let mut options = tuning::options(&graph, common, &args.compile, triple, threads)?;
-            options.texts = matches!(stage, Stage::Clif | Stage::Asm);
-            let compiled = compile(&graph, &options)?;
-            later_stage(&compiled, stage, args.layer.as_deref())
+            let layer = args.layer.as_deref();
+            if stage == Stage::Opencl {
+                opencl_text(&opencl::compile(&graph, &options, opencl::Device::CPU)?, layer)
+            } else {
+                options.texts = matches!(stage, Stage::Clif | Stage::Asm);
+                later_stage(&compile(&graph, &options)?, stage, layer)
+            }
         }
     };
     let text = match (&args.layer, args.stage) {
@@ -57,6 +62,17 @@ fn lines_of(text: &str, layer: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     let speaks = |line: &&str| line.split(|c| !is_word(c)).any(|word| word == layer);
     text.lines().filter(speaks).map(|line| format!("{line}\n")).collect()
+}
+
+/// The program, or the functions of one layer.
+fn opencl_text(net: &OpenClNet, layer: Option<&str>) -> String {
+    match layer {
+        None => net.program(),
+        Some(_) => {
+            let functions = net.kernels_of(layer).into_iter().map(|index| &net.sources[index].text);
+            functions.map(|text| format!("{text}\n")).collect()
+        }
+    }
 }
 
 /// The stages behind the graph.

@@ -2,6 +2,7 @@
 //! that the runtime loads. Every stage's result stays in [`Compiled`] for whoever wants to look.
 
 mod emit;
+pub mod opencl;
 mod packing;
 mod view;
 
@@ -15,10 +16,12 @@ use crate::lower::{self, Lowered, Vectors};
 use crate::pass::{self, PassOptions};
 use crate::plan::{self, Plan, PlanError};
 use alexc_codegen::ir::{DType, Kernel};
+use alexc_codegen::opencl::OpenClError;
 use alexc_codegen::target::Target;
 use alexc_codegen::verify::{Verified, VerifyError, verify};
 use alexc_runtime::cpu::{Feature, Level};
-use alexc_runtime::program::Program;
+use alexc_runtime::program::{Program, Step};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 /// How to compile.
@@ -96,6 +99,9 @@ pub enum CompileError {
     /// No machine code could be made.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// No OpenCL C could be made.
+    #[error(transparent)]
+    OpenCl(#[from] OpenClError),
 }
 
 /// Time that each stage took.
@@ -118,9 +124,9 @@ impl Timings {
     }
 }
 
-/// A net with every stage's result.
+/// A net up to its proved kernels, the same for every emitter.
 #[derive(Debug)]
-pub struct Compiled {
+pub struct Prepared {
     /// The graph after the passes.
     pub fused: Graph,
     /// How each of its nodes is computed.
@@ -133,9 +139,20 @@ pub struct Compiled {
     pub lowered: Lowered,
     /// Where everything lies.
     pub plan: Plan,
-    /// The proved kernels, in the order of [`Program::kernels`].
+    /// The proved kernels, each once.
     pub kernels: Vec<Verified>,
-    /// What `dump` shows of the machine code of each; empty unless asked for.
+    /// The calls of the kernels, bound to memory.
+    pub steps: Vec<Step>,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// A net with every stage's result.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The stages in front of the emitter.
+    pub net: Prepared,
+    /// What `dump` shows of the machine code of each kernel; empty unless asked for.
     pub texts: Vec<KernelText>,
     /// What the runtime loads.
     pub program: Program,
@@ -143,8 +160,13 @@ pub struct Compiled {
     pub target: String,
     /// Which emitter made the code.
     pub emitter: Emitter,
-    /// How long it took.
-    pub timings: Timings,
+}
+
+impl Deref for Compiled {
+    type Target = Prepared;
+    fn deref(&self) -> &Prepared {
+        &self.net
+    }
 }
 
 /// The graph after the passes.
@@ -152,8 +174,13 @@ pub fn fuse(graph: &Graph, options: &Options) -> Result<Graph, CompileError> {
     Ok(pass::run(graph.clone(), &PassOptions { fuse: options.fuse, ..Default::default() })?)
 }
 
-/// Compiles a graph that has been checked.
-pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+/// Everything that comes before machine code or OpenCL C, for a checked graph; kernels are tiled
+/// for `vectors`.
+pub fn prepare(
+    graph: &Graph,
+    options: &Options,
+    vectors: Vectors,
+) -> Result<Prepared, CompileError> {
     let mut timings = Timings::default();
     let start = Instant::now();
     let fused = fuse(graph, options)?;
@@ -161,12 +188,10 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     told("passes", timings.passes, format_args!("{} nodes", fused.nodes.len()));
 
     let start = Instant::now();
-    let emitter = options.emitter();
     let choices = [&options.overrides[..], &options.tuned].concat();
     let algorithms = algorithm::choose(&fused, options.math, &choices)?;
     let layouts = layout::assign(&fused, &algorithms);
-    let lowered =
-        lower::lower(&fused, &algorithms, &layouts, emitter.vectors(), options.weights_dtype);
+    let lowered = lower::lower(&fused, &algorithms, &layouts, vectors, options.weights_dtype);
     let plan = plan::plan(&fused, &lowered, &layouts)?;
     let bound = plan::bind(&lowered, &plan)?;
     timings.lower = start.elapsed();
@@ -180,48 +205,43 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     let kernels: Vec<Verified> = bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
     timings.verify = start.elapsed();
     told("verify", timings.verify, format_args!("{} kernels", kernels.len()));
+    let tuned = options
+        .tuned
+        .iter()
+        .map(|choice| choice.layer.clone())
+        .filter(|layer| options.overrides.iter().all(|o| o.layer != *layer))
+        .collect();
+    let steps = bound.steps;
+    Ok(Prepared { fused, algorithms, tuned, layouts, lowered, plan, kernels, steps, timings })
+}
+
+/// Compiles a graph that has been checked.
+pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+    let emitter = options.emitter();
+    let mut net = prepare(graph, options, emitter.vectors())?;
 
     let start = Instant::now();
-    let emitted = emit::emit_all(&kernels, emitter, options)?;
-    timings.emit = start.elapsed();
+    let emitted = emit::emit_all(&net.kernels, emitter, options)?;
+    net.timings.emit = start.elapsed();
     let bytes: usize = emitted.iter().map(|(code, _)| code.bytes.len()).sum();
-    told("emit", timings.emit, format_args!("{bytes} bytes of code by {emitter}"));
+    told("emit", net.timings.emit, format_args!("{bytes} bytes of code by {emitter}"));
     for (code, _) in &emitted {
         log::debug!("kernel {}: {} bytes of code", code.name, code.bytes.len());
     }
     let (codes, texts) = emitted.into_iter().unzip();
-    let shape = |value: crate::graph::ValueId| fused.values[value.index()].shape.dims();
     let program = Program {
-        name: identifier(&fused.name),
+        name: identifier(&net.fused.name),
         arch: options.target.arch(),
         features: emitter.features(&options.target),
         kernels: codes,
-        steps: bound.steps,
-        input_dims: shape(fused.input),
-        output_dims: shape(fused.output),
-        arena_bytes: plan.arena_bytes,
-        weights_bytes: plan.weights_bytes,
-        local_bytes: plan.local_bytes,
+        steps: net.steps.clone(),
+        input_dims: net.dims(net.fused.input),
+        output_dims: net.dims(net.fused.output),
+        arena_bytes: net.plan.arena_bytes,
+        weights_bytes: net.plan.weights_bytes,
+        local_bytes: net.plan.local_bytes,
     };
-    Ok(Compiled {
-        fused,
-        algorithms,
-        tuned: options
-            .tuned
-            .iter()
-            .map(|choice| choice.layer.clone())
-            .filter(|layer| options.overrides.iter().all(|o| o.layer != *layer))
-            .collect(),
-        layouts,
-        lowered,
-        plan,
-        kernels,
-        texts,
-        program,
-        target: options.target.to_string(),
-        emitter,
-        timings,
-    })
+    Ok(Compiled { net, texts, program, target: options.target.to_string(), emitter })
 }
 
 fn told(stage: &str, time: Duration, what: std::fmt::Arguments<'_>) {

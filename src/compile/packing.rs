@@ -1,7 +1,7 @@
 //! Packs all weights of a net, on all threads: each part of each pack is a piece of work of its
 //! own, so the whole is bound by memory.
 
-use super::Compiled;
+use super::Prepared;
 use crate::lower::pack::Pack;
 use crate::lower::packed::Packed;
 use crate::weights::TensorSource;
@@ -26,19 +26,19 @@ pub enum PackError {
     Plan,
 }
 
-/// Packs the weights that `source` gives for a compiled net. `done` is called with the number of
+/// Packs the weights that `source` gives for a net. `done` is called with the number of
 /// bytes after each piece, from any thread.
 pub fn pack(
-    compiled: &Compiled,
+    net: &Prepared,
     source: &dyn TensorSource,
     threads: usize,
     done: impl Fn(usize) + Sync,
 ) -> Result<Weights, PackError> {
-    let bytes = compiled.plan.weights_bytes;
+    let bytes = net.plan.weights_bytes;
     let mut buffer = Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
     let mut pieces: Vec<(&Packed, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
-    for (pack, &offset_bytes) in compiled.lowered.packs.iter().zip(&compiled.plan.weights) {
+    for (pack, &offset_bytes) in net.lowered.packs.iter().zip(&net.plan.weights) {
         let len = pack.part_bytes();
         let (parts, step) = (pack.pack.parts(), parts_of_piece(pack));
         for first in (0..parts).step_by(step) {

@@ -1,11 +1,16 @@
 //! What `dump` and reports show of a compiled net.
 
-use super::Compiled;
+use super::Prepared;
 use crate::algorithm::Algorithm;
-use crate::graph::Op;
+use crate::graph::{Op, ValueId};
 use crate::winograd::Winograd;
 
-impl Compiled {
+impl Prepared {
+    /// Dimensions of a value.
+    pub fn dims(&self, value: ValueId) -> Vec<usize> {
+        self.fused.values[value.index()].shape.dims()
+    }
+
     /// The node that computes a layer of the spec.
     pub fn node_of(&self, layer: &str) -> Option<&str> {
         let node = self.fused.nodes.iter().find(|n| n.sources.iter().any(|s| s == layer))?;
@@ -17,7 +22,7 @@ impl Compiled {
         let Some(layer) = layer else { return (0..self.kernels.len()).collect() };
         let node = self.node_of(layer);
         let mut list = Vec::new();
-        for (call, step) in self.lowered.calls.iter().zip(&self.program.steps) {
+        for (call, step) in self.lowered.calls.iter().zip(&self.steps) {
             if Some(call.node.as_str()) == node && !list.contains(&step.kernel) {
                 list.push(step.kernel);
             }

@@ -7,7 +7,7 @@
 
 use super::difference::{Difference, Place, Tolerance, difference};
 use crate::arrays::{Arrays, ArraysError};
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Prepared};
 use crate::graph::Graph;
 use crate::plan::Item;
 use crate::reference::{self, ReferenceError};
@@ -39,7 +39,7 @@ pub fn boundaries(
     session: &mut Session,
     input: &[f32],
 ) -> Result<Vec<Boundary>, RunError> {
-    let Compiled { fused, layouts, plan, .. } = compiled;
+    let Prepared { fused, layouts, plan, .. } = &compiled.net;
     let mut arrays: HashMap<usize, Vec<f32>> = HashMap::new();
     let mut output = vec![0.0; fused.values[fused.output.index()].shape.len()];
     session.run_observed(input, &mut output, |step, arena| {
