@@ -1,7 +1,7 @@
 //! alexc: a static-graph compiler for convolutional nets of AlexNet's family.
 //!
 //! A YAML layer spec goes through a graph whose every size is checked, into fused kernels that
-//! run on the CPU. See `docs/architecture.md` for the way of the data.
+//! run on the CPU or on OpenCL devices. See `docs/architecture.md` for the way of the data.
 #![forbid(unsafe_code)]
 
 pub mod algorithm;
@@ -15,12 +15,15 @@ pub mod input_file;
 pub mod layout;
 pub mod lower;
 pub mod npy;
+#[cfg(feature = "opencl")]
+pub mod opencl;
 pub mod output_file;
 pub mod pass;
 pub mod picture;
 pub mod plan;
 pub mod reference;
 pub mod report;
+pub mod session;
 pub mod shape;
 pub mod spec;
 pub mod tune;

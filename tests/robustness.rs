@@ -148,14 +148,23 @@ fn wrong_usage() {
 
 #[test]
 fn no_such_device() {
-    for device in ["gpu", "opencl:0", "cpu,opencl", "CPU"] {
+    let hold = |device: &str, told: &str| {
         for line in [COMMANDS[0], COMMANDS[1], COMMANDS[4], COMMANDS[5], COMMANDS[6]] {
-            let line = format!("{} --device {device}", line.replace("{}", SPEC));
-            refuses(4, &line, &format!("there is no device `{device}`"));
+            refuses(4, &format!("{} --device {device}", line.replace("{}", SPEC)), told);
         }
+    };
+    for device in ["gpu", "CPU", "cpu:0"] {
+        hold(device, &format!("there is no device `{device}`"));
     }
-    let (code, told) = ended(alexc().args(["bench", SPEC]).env("ALEXC_DEVICE", "opencl"));
-    assert_eq!(code, 4, "{told}");
+    hold("cpu,opencl", "not on both");
+    if cfg!(feature = "opencl") {
+        hold("opencl:99", "there is no OpenCL device `99`");
+        hold("opencl:no-such-name", "there is no OpenCL device `no-such-name`");
+    } else {
+        hold("opencl:0", "built without OpenCL");
+        let (code, told) = ended(alexc().args(["bench", SPEC]).env("ALEXC_DEVICE", "opencl"));
+        assert_eq!(code, 4, "{told}");
+    }
 }
 
 /// A repetition count that no memory could hold the times of is not taken as one to reserve.

@@ -152,7 +152,7 @@ impl Target {
     pub(crate) fn kernel_signature(&self) -> Signature {
         let mut signature = Signature::new(match self.arch() {
             Arch::X86_64 => CallConv::SystemV,
-            Arch::Aarch64 | Arch::Riscv64 => self.isa.default_call_conv(),
+            Arch::Aarch64 | Arch::Riscv64 | Arch::OpenCl => self.isa.default_call_conv(),
         });
         signature.params.extend([types::I64; 3].map(AbiParam::new));
         signature

@@ -12,10 +12,12 @@ pub enum Arch {
     Aarch64,
     /// 64-bit RISC-V.
     Riscv64,
+    /// No processor's: OpenCL C, for the compiler of a device's driver.
+    OpenCl,
 }
 
 impl Arch {
-    /// All of them.
+    /// All that machine code can be made for.
     pub const ALL: &[Arch] = &[Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
 
     /// The machine's, None where no code for it can be made.
@@ -29,6 +31,7 @@ impl Arch {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
             Arch::Riscv64 => "riscv64",
+            Arch::OpenCl => "opencl",
         }
     }
 }
@@ -246,7 +249,7 @@ impl Cpu {
             Some(Arch::X86_64) => self.has(Feature::Fma),
             Some(Arch::Aarch64) => self.has(Feature::Neon),
             Some(Arch::Riscv64) => self.has(Feature::Rvv),
-            None => false,
+            Some(Arch::OpenCl) | None => false,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod mapped;
 pub mod memory;
 pub mod module;
 pub mod network;
+pub mod opencl;
 pub mod parallel;
 pub mod pool;
 pub mod preprocess;

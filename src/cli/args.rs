@@ -32,7 +32,7 @@ pub enum Command {
     Profile(ProfileArgs),
     /// List what nets can run on here
     Devices(DevicesArgs),
-    /// List or remove what --tune has kept
+    /// List or remove what --tune has kept, and programs built for OpenCL devices
     Cache(CacheArgs),
 }
 
@@ -112,7 +112,8 @@ pub struct CompileArgs {
 /// Where a net runs.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
-    /// Where to run: cpu
+    /// Where to run: cpu, opencl, opencl:NUMBER or opencl:PART-OF-NAME, see `alexc devices`; two
+    /// OpenCL devices, joined by a comma, share a net
     #[arg(long, env = "ALEXC_DEVICE", default_value = "cpu")]
     pub device: String,
     /// Threads; by default ALEXC_NUM_THREADS or the number of cores

@@ -37,7 +37,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let quantile = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
     let program = net.program();
     let batch = program.input_dims[0];
-    let emitter = net.compiled.as_ref().map(|compiled| compiled.emitter.to_string());
+    let emitter = net.emitter.as_deref();
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     let variance =
         times.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / times.len().max(2) as f64;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
             "model": net.model,
             "batch": batch,
             "threads": net.threads,
-            "device": "cpu",
+            "device": net.device,
             "target": net.target,
             "emitter": emitter,
             "math": net.math,
@@ -69,7 +69,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
          compiled in {:.1} ms, weights packed in {:.1} ms; arena {} bytes, weights {} bytes\n",
         net.model,
         net.threads,
-        emitter.as_deref().unwrap_or(&net.target),
+        emitter.unwrap_or(&net.target),
         times[0],
         quantile(0.5),
         quantile(0.9),

@@ -1,10 +1,12 @@
-//! `alexc cache`: what `--tune` has kept.
+//! `alexc cache`: what `--tune` has kept, and the programs of OpenCL devices.
 
 use super::args::{CacheAction, CacheArgs};
 use super::failure::{Failure, print, print_json};
-use crate::report::table::{Align, Table};
-use crate::tune::cache::Cache;
+use crate::report::table::{Align, Table, bytes};
+use crate::tune::cache::{Cache, Entry};
+use alexc_runtime::opencl::kept::Kept;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: &CacheArgs) -> Result<(), Failure> {
     let cache = Cache::of_user().ok_or_else(|| {
@@ -17,7 +19,7 @@ pub(super) fn run(args: &CacheArgs) -> Result<(), Failure> {
 }
 
 fn list(cache: &Cache, as_json: bool) -> Result<(), Failure> {
-    let found = cache.list()?;
+    let (found, programs) = (cache.list()?, cache.programs()?);
     if as_json {
         let files: Vec<Value> = found
             .iter()
@@ -34,20 +36,60 @@ fn list(cache: &Cache, as_json: bool) -> Result<(), Failure> {
                 })
             })
             .collect();
+        let programs: Vec<Value> = programs
+            .iter()
+            .map(|(path, kept)| {
+                json!({
+                    "path": path.to_string_lossy(),
+                    "device": kept.as_ref().map(|kept| &kept.device),
+                    "binary_bytes": kept.as_ref().map(|kept| kept.binary_bytes),
+                })
+            })
+            .collect();
         let folder = cache.folder().to_string_lossy();
-        return print_json(&json!({"folder": folder, "files": files}));
+        let all = json!({"folder": folder, "files": files, "programs": programs});
+        return print_json(&all);
     }
-    if found.is_empty() {
+    if found.is_empty() && programs.is_empty() {
         return print(&format!("nothing is kept in {}\n", cache.folder().display()));
     }
+    let mut text = format!("{}\n", cache.folder().display());
+    if !found.is_empty() {
+        text.push_str(&format!("\n{}", measurements(&found)));
+    }
+    if !programs.is_empty() {
+        text.push_str(&format!("\n{}", program_table(&programs)));
+    }
+    print(&text)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn program_table(programs: &[(PathBuf, Option<Kept>)]) -> Table {
+    let mut table =
+        Table::new(&[("file", Align::Left), ("built", Align::Right), ("for", Align::Left)]);
+    for (path, kept) in programs {
+        table.row(match kept {
+            Some(kept) => {
+                vec![file_name(path), bytes(kept.binary_bytes as u64), kept.device.clone()]
+            }
+            None => vec![file_name(path), String::new(), "not readable".to_owned()],
+        });
+    }
+    table
+}
+
+fn measurements(found: &[(PathBuf, Option<Entry>)]) -> Table {
     let mut table = Table::new(&[
         ("file", Align::Left),
         ("tuned ms", Align::Right),
         ("untuned ms", Align::Right),
         ("algorithms", Align::Left),
     ]);
-    for (path, entry) in &found {
-        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    for (path, entry) in found {
+        let name = file_name(path);
         table.row(match entry {
             Some(entry) => {
                 let pairs = entry.choices.iter().map(|o| format!("{} {}", o.layer, o.algorithm));
@@ -61,7 +103,7 @@ fn list(cache: &Cache, as_json: bool) -> Result<(), Failure> {
             None => vec![name, String::new(), String::new(), "not readable".to_owned()],
         });
     }
-    print(&format!("{}\n\n{table}", cache.folder().display()))
+    table
 }
 
 fn clear(cache: &Cache, as_json: bool) -> Result<(), Failure> {

@@ -2,12 +2,12 @@
 
 use super::args::CheckArgs;
 use super::failure::{Failure, write};
-use super::load;
+use super::{device, load};
 use crate::report::check::Check;
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     // Sizes depend on neither, but what is wrong is not passed over.
-    load::check_device(&args.device)?;
+    device::find(&args.device.device)?;
     load::threads(args.device.threads)?;
     let (spec, graph) = load::graph(&args.spec, &args.common)?;
     load::labels(&spec, &args.spec, &graph)?;

@@ -24,7 +24,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
     let shape = graph.values[graph.input.index()].shape;
     let input = net::input(args.input.as_deref(), spec.preprocess.as_ref(), shape)?;
     let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
-    let found = boundaries(&net.compiled, &mut net.session, &input)?;
+    let found = boundaries(&net.net, &mut *net.session, &input)?;
     let tolerance = Tolerance::new(limit);
     let comparison = match &args.against {
         Some(path) => {

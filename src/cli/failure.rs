@@ -83,12 +83,12 @@ input_errors!(
     crate::reference::ReferenceError,
     crate::report::compare::CompareError,
     crate::report::limits::LimitsError,
+    crate::session::RunError,
     crate::tune::TuneError,
     crate::tune::cache::CacheError,
     crate::weights::WeightsError,
     alexc_runtime::network::LoadError,
     alexc_runtime::network::OpenError,
-    alexc_runtime::session::RunError,
     alexc_runtime::session::SessionError,
 );
 

@@ -1,13 +1,15 @@
 //! From arguments to a net that runs: what every command has in common.
 
 use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg, WeightsArg};
+use super::device::{self, Place};
 use super::failure::Failure;
 use super::{memory, progress, tuning};
 use crate::algorithm::{Algorithm, Math, Override};
-use crate::compile::{self, Compiled, Emitter, Options};
+use crate::compile::{self, Compiled, Emitter, Options, Prepared};
 use crate::diagnostic::did_you_mean;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
+use crate::session::Session;
 use crate::spec::{self, Spec};
 use crate::weights::{self, Checked};
 use alexc_codegen::ir::DType;
@@ -16,7 +18,6 @@ use alexc_runtime::cpu::Level;
 use alexc_runtime::module::Module;
 use alexc_runtime::network::Network;
 use alexc_runtime::parallel::{MAX_THREADS, default_threads};
-use alexc_runtime::session::Session;
 use alexc_runtime::weights::Weights;
 use std::fs::File;
 use std::io::Read;
@@ -93,17 +94,6 @@ pub(super) fn threads(wish: Option<usize>) -> Result<usize, Failure> {
     }
 }
 
-/// Only the CPU is there.
-pub(super) fn check_device(args: &DeviceArgs) -> Result<(), Failure> {
-    if args.device == "cpu" {
-        return Ok(());
-    }
-    Err(Failure::Device(format!(
-        "there is no device `{}`: this build runs nets on the CPU only (--device cpu)",
-        args.device
-    )))
-}
-
 /// Compiler options from arguments.
 pub(super) fn options(
     common: &Common,
@@ -163,11 +153,25 @@ pub(super) fn without_softmax(graph: &mut Graph) {
     }
 }
 
+/// What made a net's code, and for what.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// `cpu`, or an OpenCL device as in `opencl:0`.
+    pub(super) device: String,
+    /// The machine, or the device's name.
+    pub(super) target: String,
+    /// Which emitter.
+    pub(super) emitter: String,
+    /// This machine's processor runs it, whatever the device is called.
+    pub(super) on_cpu: bool,
+}
+
 /// A net that can run, with what led to it.
 pub(super) struct Loaded {
-    pub(super) compiled: Compiled,
+    pub(super) net: Prepared,
+    pub(super) made: Made,
     pub(super) source: Checked,
-    pub(super) session: Session,
+    pub(super) session: Box<dyn Session>,
     pub(super) threads: usize,
     pub(super) compile_time: Duration,
     pub(super) weights_time: Duration,
@@ -181,9 +185,28 @@ pub(super) fn net(
     compile: &CompileArgs,
     device: &DeviceArgs,
 ) -> Result<Loaded, Failure> {
-    check_device(device)?;
+    let place = device::find(&device.device)?;
     let threads = threads(device.threads)?;
     let source = weights::open(weights)?.check(&graph.tensors())?;
+    let job = Job { graph, source, threads, common, compile };
+    match place {
+        Place::Cpu => on_cpu(job),
+        #[cfg(feature = "opencl")]
+        Place::OpenCl(devices) => super::opencl::load(job, &devices),
+    }
+}
+
+/// What is to be compiled and loaded.
+pub(super) struct Job<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) source: Checked,
+    pub(super) threads: usize,
+    pub(super) common: &'a Common,
+    pub(super) compile: &'a CompileArgs,
+}
+
+fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
+    let Job { graph, source, threads, common, compile } = job;
     let options = tuning::options(graph, common, compile, None, threads)?;
     let start = Instant::now();
     let compiled = compile::compile(graph, &options)?;
@@ -192,23 +215,26 @@ pub(super) fn net(
     let start = Instant::now();
     let packed = pack(&compiled, &source, threads, common.quiet)?;
     let weights_time = start.elapsed();
-    let network = Arc::new(Network::new(compiled.program.clone(), packed)?);
-    let session = Session::new(&network, threads)?;
-    Ok(Loaded { compiled, source, session, threads, compile_time, weights_time })
+    let Compiled { net, program, target, emitter, .. } = compiled;
+    let network = Arc::new(Network::new(program, packed)?);
+    let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
+    let (device, emitter) = ("cpu".to_owned(), emitter.to_string());
+    let made = Made { device, target, emitter, on_cpu: true };
+    Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
 }
 
 /// Packs the weights of a compiled net, and shows how far it is.
 pub(super) fn pack(
-    compiled: &Compiled,
+    net: &Prepared,
     source: &Checked,
     threads: usize,
     quiet: bool,
 ) -> Result<Weights, Failure> {
-    let bar = progress::bytes("packing weights", compiled.plan.weights_bytes as u64, quiet);
+    let bar = progress::bytes("packing weights", net.plan.weights_bytes as u64, quiet);
     let start = Instant::now();
-    let packed = compile::pack(compiled, source, threads, |bytes| bar.inc(bytes as u64))?;
+    let packed = compile::pack(net, source, threads, |bytes| bar.inc(bytes as u64))?;
     bar.finish_and_clear();
-    let bytes = compiled.plan.weights_bytes;
+    let bytes = net.plan.weights_bytes;
     log::info!(
         "pack    {:9.3} ms, {bytes} bytes of weights on {threads} threads",
         milliseconds(start.elapsed())

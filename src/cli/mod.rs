@@ -7,6 +7,7 @@ mod build;
 mod cache;
 mod check;
 mod compare;
+mod device;
 mod devices;
 mod dump;
 mod failure;
@@ -14,6 +15,8 @@ mod load;
 mod log;
 mod memory;
 mod net;
+#[cfg(feature = "opencl")]
+mod opencl;
 mod profile;
 mod progress;
 mod run;

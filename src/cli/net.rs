@@ -2,17 +2,18 @@
 //! know of it, wherever it came from.
 
 use super::args::{Common, CompileArgs, DeviceArgs, MathArg, WeightsArg};
+use super::device::{self, Place};
 use super::failure::Failure;
 use super::{load, memory};
-use crate::compile::Compiled;
+use crate::compile::Prepared;
 use crate::npy;
 use crate::picture;
+use crate::session::Session;
 use crate::shape::Shape;
 use crate::weights::Random;
 use alexc_runtime::network::Network;
 use alexc_runtime::preprocess::Preprocess;
 use alexc_runtime::program::Program;
-use alexc_runtime::session::Session;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ impl<'a> Wish<'a> {
 
 /// A net that runs.
 pub(super) struct Net {
-    pub(super) session: Session,
+    pub(super) session: Box<dyn Session>,
     /// The spec's name, or the module's.
     pub(super) model: String,
     pub(super) labels: Option<Vec<String>>,
@@ -59,24 +60,30 @@ pub(super) struct Net {
     /// The output is that of a softmax.
     pub(super) probabilities: bool,
     pub(super) threads: usize,
+    /// `cpu`, or an OpenCL device as in `opencl:0`.
+    pub(super) device: String,
     /// What the code is for.
     pub(super) target: String,
+    /// What made it, where it was made here.
+    pub(super) emitter: Option<String>,
+    /// This machine's processor runs it, whatever the device is called.
+    pub(super) on_cpu: bool,
     /// `fast` or `strict`; a module does not tell.
     pub(super) math: Option<&'static str>,
     pub(super) compile_time: Duration,
     pub(super) weights_time: Duration,
     /// The stages, where the net was compiled here.
-    pub(super) compiled: Option<Compiled>,
+    pub(super) prepared: Option<Prepared>,
 }
 
 impl Net {
     pub(super) fn program(&self) -> &Program {
-        self.session.network().program()
+        self.session.program()
     }
 
     /// Room for the output.
     pub(super) fn output(&self) -> Vec<f32> {
-        vec![0.0; self.session.network().output_len()]
+        vec![0.0; self.program().output_dims.iter().product()]
     }
 }
 
@@ -127,7 +134,7 @@ fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
     let shape = graph.values[graph.input.index()].shape;
     let input = input(wish.input, spec.preprocess.as_ref(), shape)?;
     let probabilities = graph.ends_with_softmax();
-    let load::Loaded { compiled, session, threads, compile_time, weights_time, .. } =
+    let load::Loaded { net, made, session, threads, compile_time, weights_time, .. } =
         load::net(&graph, weights, wish.common, wish.compile, wish.device)?;
     Ok(Net {
         session,
@@ -136,11 +143,14 @@ fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
         input,
         probabilities,
         threads,
-        target: compiled.target.clone(),
+        device: made.device,
+        target: made.target,
+        emitter: Some(made.emitter),
+        on_cpu: made.on_cpu,
         math: Some(if wish.compile.math == MathArg::Fast { "fast" } else { "strict" }),
         compile_time,
         weights_time,
-        compiled: Some(compiled),
+        prepared: Some(net),
     })
 }
 
@@ -151,7 +161,12 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
             wish.path.display()
         )));
     }
-    load::check_device(wish.device)?;
+    if !matches!(device::find(&wish.device.device)?, Place::Cpu) {
+        return Err(Failure::Usage(format!(
+            "{} holds machine code, for the CPU alone; give the spec that it was built from",
+            wish.path.display()
+        )));
+    }
     let threads = load::threads(wish.device.threads)?;
     let start = Instant::now();
     let network = match wish.weights {
@@ -162,7 +177,7 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
     let network = Arc::new(network);
     let shape = shape(&network.program().input_dims);
     let input = input(wish.input, network.preprocess(), shape)?;
-    let session = Session::new(&network, threads)?;
+    let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
     let labels = Some(network.labels().to_vec()).filter(|labels| !labels.is_empty());
     let program = network.program();
     let mut target = program.arch.to_string();
@@ -177,11 +192,14 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
         input,
         probabilities: network.probabilities(),
         threads,
+        device: "cpu".to_owned(),
         target,
+        emitter: None,
+        on_cpu: true,
         math: None,
         compile_time: Duration::ZERO,
         weights_time,
-        compiled: None,
+        prepared: None,
     })
 }
 

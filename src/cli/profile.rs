@@ -4,7 +4,7 @@ use super::args::ProfileArgs;
 use super::failure::{Failure, print, print_json};
 use super::load;
 use super::net::{self, Wish};
-use crate::report::limits;
+use crate::report::limits::{self, Limits};
 use crate::report::profile::{Measured, Profile};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,10 @@ pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let weights = args.weights.as_deref();
     let wish = Wish::trial(&args.spec, weights, &args.common, &args.compile, &args.device);
     let mut net = net::open(&wish)?;
-    let options = load::options(&args.common, &args.compile, None)?;
-    let limits = limits::measure(&options, net.threads)?;
+    let limits = match net.on_cpu {
+        true => limits::measure(&load::options(&args.common, &args.compile, None)?, net.threads)?,
+        false => Limits::UNKNOWN,
+    };
     let mut output = net.output();
     for _ in 0..args.warmup {
         net.session.run(&net.input, &mut output)?;
@@ -29,8 +31,10 @@ pub(super) fn run(args: &ProfileArgs) -> Result<(), Failure> {
         net.session.run_profiled(&net.input, &mut output, &mut times)?;
         steps.push(times);
     }
-    let measured = Measured { steps, run, threads: net.threads, limits };
-    let profile = Profile::new(net.program(), net.compiled.as_ref(), &measured);
+    let code = net.emitter.clone().map(|emitter| (net.target.clone(), emitter));
+    let device = net.device.clone();
+    let measured = Measured { steps, run, device, code, threads: net.threads, limits };
+    let profile = Profile::new(net.program(), net.prepared.as_ref(), &measured);
     if args.common.json {
         print_json(&profile.to_json())
     } else {

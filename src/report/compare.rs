@@ -7,12 +7,12 @@
 
 use super::difference::{Difference, Place, Tolerance, difference};
 use crate::arrays::{Arrays, ArraysError};
-use crate::compile::{Compiled, Prepared};
+use crate::compile::Prepared;
 use crate::graph::Graph;
 use crate::plan::Item;
 use crate::reference::{self, ReferenceError};
+use crate::session::{RunError, Session};
 use crate::weights::TensorSource;
-use alexc_runtime::session::{RunError, Session};
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Value as Json, json};
 use std::collections::{HashMap, HashSet};
@@ -35,14 +35,14 @@ pub struct Boundary {
 /// # Errors
 /// Where the session is another net's.
 pub fn boundaries(
-    compiled: &Compiled,
-    session: &mut Session,
+    net: &Prepared,
+    session: &mut dyn Session,
     input: &[f32],
 ) -> Result<Vec<Boundary>, RunError> {
-    let Prepared { fused, layouts, plan, .. } = &compiled.net;
+    let Prepared { fused, layouts, plan, .. } = net;
     let mut arrays: HashMap<usize, Vec<f32>> = HashMap::new();
     let mut output = vec![0.0; fused.values[fused.output.index()].shape.len()];
-    session.run_observed(input, &mut output, |step, arena| {
+    session.run_observed(input, &mut output, &mut |step, arena| {
         for slot in plan.slots.iter().filter(|slot| slot.made == step) {
             if let Item::Value(value) = slot.item {
                 let start = slot.offset_bytes / size_of::<f32>();

@@ -24,6 +24,17 @@ pub struct Limits {
     pub flops_per_s: f64,
 }
 
+impl Limits {
+    /// Of a device that cannot be measured.
+    pub const UNKNOWN: Limits =
+        Limits { read_bytes_per_s: f64::INFINITY, flops_per_s: f64::INFINITY };
+
+    /// They were measured.
+    pub fn known(&self) -> bool {
+        self.read_bytes_per_s.is_finite() && self.flops_per_s.is_finite()
+    }
+}
+
 /// Why the limits could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {

@@ -3,7 +3,7 @@
 use super::limits::Limits;
 use super::table::{Align, Table, bytes};
 use crate::algorithm::Algorithm;
-use crate::compile::Compiled;
+use crate::compile::Prepared;
 use crate::graph::{Op, cost};
 use alexc_codegen::ir::Access;
 use alexc_codegen::stats::{Stats, stats};
@@ -19,6 +19,10 @@ pub struct Measured {
     pub steps: Vec<Vec<Duration>>,
     /// The fastest run without a profile.
     pub run: Duration,
+    /// `cpu`, or an OpenCL device.
+    pub device: String,
+    /// The target and what made the code, where that is known.
+    pub code: Option<(String, String)>,
     /// Threads at work.
     pub threads: usize,
     /// What the machine can do.
@@ -30,7 +34,8 @@ pub struct Measured {
 pub struct Profile {
     model: String,
     batch: usize,
-    /// What made the code, and for which target, where that is known.
+    device: String,
+    /// The target and what made the code, where that is known.
     code: Option<(String, String)>,
     threads: usize,
     iters: usize,
@@ -73,8 +78,8 @@ struct Work {
 }
 
 impl Work {
-    fn of(compiled: &Compiled, kernel: usize, limits: &Limits) -> Work {
-        let kernel = &compiled.kernels[kernel];
+    fn of(net: &Prepared, kernel: usize, limits: &Limits) -> Work {
+        let kernel = &net.kernels[kernel];
         let Stats { flops, buffers } = stats(kernel);
         let touched = kernel.buffers.iter().zip(&buffers);
         // Scratch stays in the nearest cache.
@@ -102,12 +107,12 @@ impl Work {
 impl Profile {
     /// Puts measured times beside the work of a net's kernels. Of a program that was not compiled
     /// here nothing is known but its steps' names.
-    pub fn new(program: &Program, compiled: Option<&Compiled>, measured: &Measured) -> Profile {
-        let Measured { steps, run, threads, limits } = measured;
+    pub fn new(program: &Program, net: Option<&Prepared>, measured: &Measured) -> Profile {
+        let Measured { steps, run, device, code, threads, limits } = measured;
         let works: Vec<Work> = program
             .steps
             .iter()
-            .map(|step| compiled.map_or(Work::default(), |c| Work::of(c, step.kernel, limits)))
+            .map(|step| net.map_or(Work::default(), |net| Work::of(net, step.kernel, limits)))
             .collect();
         let row = |name: &str, indices: &[usize]| {
             let (min_ms, p50_ms) = times(steps, indices);
@@ -121,7 +126,7 @@ impl Profile {
         let mut layers: Vec<(Layer, Vec<usize>)> = Vec::new();
         for (index, (node, kernel)) in names.enumerate() {
             if layers.last().is_none_or(|(layer, _)| layer.row.name != node) {
-                layers.push((Layer::new(row(node, &[]), compiled), Vec::new()));
+                layers.push((Layer::new(row(node, &[]), net), Vec::new()));
             }
             if let Some((layer, indices)) = layers.last_mut() {
                 layer.kernels.push(row(kernel, &[index]));
@@ -138,9 +143,10 @@ impl Profile {
             .collect();
         let all: Vec<usize> = (0..works.len()).collect();
         Profile {
-            model: compiled.map_or(program.name.clone(), |compiled| compiled.fused.name.clone()),
+            model: net.map_or(program.name.clone(), |net| net.fused.name.clone()),
             batch: program.input_dims.first().copied().unwrap_or(1),
-            code: compiled.map(|c| (c.target.clone(), c.emitter.to_string())),
+            device: device.clone(),
+            code: code.clone(),
             threads: *threads,
             iters: steps.len(),
             run_ms: run.as_secs_f64() * 1e3,
@@ -171,7 +177,7 @@ impl Profile {
             "model": self.model,
             "batch": self.batch,
             "threads": self.threads,
-            "device": "cpu",
+            "device": self.device,
             "target": self.code.as_ref().map(|(target, _)| target),
             "emitter": self.code.as_ref().map(|(_, emitter)| emitter),
             "iters": self.iters,
@@ -217,15 +223,16 @@ impl Profile {
             Some((target, emitter)) => format!(", {target}: {emitter}"),
             None => String::new(),
         };
-        let mut text = format!(
-            "{}, batch {}, {} threads{code}\n\
-             this machine's limits: {:.1} GFLOP/s, {:.1} GB/s read from memory\n\n",
-            self.model,
-            self.batch,
-            self.threads,
-            self.limits.flops_per_s / 1e9,
-            self.limits.read_bytes_per_s / 1e9,
-        );
+        let mut text =
+            format!("{}, batch {}, {} threads{code}\n", self.model, self.batch, self.threads);
+        if self.limits.known() {
+            text.push_str(&format!(
+                "this machine's limits: {:.1} GFLOP/s, {:.1} GB/s read from memory\n",
+                self.limits.flops_per_s / 1e9,
+                self.limits.read_bytes_per_s / 1e9,
+            ));
+        }
+        text.push('\n');
         let mut table = Table::new(&[
             ("layer", Align::Left),
             ("method", Align::Left),
@@ -289,11 +296,11 @@ impl Profile {
 
 impl Layer {
     /// Without kernels yet.
-    fn new(row: Row, compiled: Option<&Compiled>) -> Layer {
+    fn new(row: Row, net: Option<&Prepared>) -> Layer {
         let mut layer = Layer { sources: Vec::new(), algorithm: None, row, kernels: Vec::new() };
-        let Some(compiled) = compiled else { return layer };
-        let graph = &compiled.fused;
-        let nodes = graph.nodes.iter().zip(&compiled.algorithms);
+        let Some(net) = net else { return layer };
+        let graph = &net.fused;
+        let nodes = graph.nodes.iter().zip(&net.algorithms);
         let Some((node, &algorithm)) = nodes.into_iter().find(|(n, _)| n.name == layer.row.name)
         else {
             return layer;

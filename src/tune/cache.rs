@@ -10,6 +10,7 @@ use alexc_codegen::ir::DType;
 use alexc_runtime::caches::caches;
 use alexc_runtime::container::checksum;
 use alexc_runtime::cpu::Cpu;
+use alexc_runtime::opencl::kept::{Kept, describe};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 const FORMAT: u32 = 1;
 /// How their names end.
 const EXTENSION: &str = ".tune.json";
+/// How the names of built OpenCL programs end, which share the folder.
+pub const PROGRAM_EXTENSION: &str = ".clprogram";
 /// No file of ours is as long.
 const LONGEST_BYTES: u64 = 4 << 20;
 
@@ -206,9 +209,27 @@ impl Cache {
         Ok(path)
     }
 
-    /// All files, by name, with what is in them; nothing for one that is damaged or of another
-    /// version.
+    /// All files of measurements, by name, with what is in them; nothing for one that is damaged
+    /// or of another version.
     pub fn list(&self) -> Result<Vec<(PathBuf, Option<Entry>)>, CacheError> {
+        let read = |path: PathBuf| {
+            let entry = content(&path).and_then(|content| content.entry());
+            (path, entry)
+        };
+        Ok(self.files(EXTENSION)?.into_iter().map(read).collect())
+    }
+
+    /// All files of built OpenCL programs in the same way.
+    pub fn programs(&self) -> Result<Vec<(PathBuf, Option<Kept>)>, CacheError> {
+        let read = |path: PathBuf| {
+            let kept = fs::read(&path).ok().and_then(|file| describe(&file));
+            (path, kept)
+        };
+        Ok(self.files(PROGRAM_EXTENSION)?.into_iter().map(read).collect())
+    }
+
+    /// The files whose names end so, by name.
+    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, CacheError> {
         let failed = |source| CacheError { path: self.folder.clone(), source };
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -218,22 +239,19 @@ impl Cache {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             // Other files are no matter of ours.
-            if entry.file_name().to_string_lossy().ends_with(EXTENSION) {
+            if entry.file_name().to_string_lossy().ends_with(extension) {
                 paths.push(entry.path());
             }
         }
         paths.sort();
-        let read = |path: PathBuf| {
-            let entry = content(&path).and_then(|content| content.entry());
-            (path, entry)
-        };
-        Ok(paths.into_iter().map(read).collect())
+        Ok(paths)
     }
 
-    /// Removes all files that [`Cache::list`] names; gives how many there were.
+    /// Removes all files that [`Cache::list`] and [`Cache::programs`] name; gives how many there
+    /// were.
     pub fn clear(&self) -> Result<usize, CacheError> {
-        let listed = self.list()?;
-        for (path, _) in &listed {
+        let listed = [self.files(EXTENSION)?, self.files(PROGRAM_EXTENSION)?].concat();
+        for path in &listed {
             match fs::remove_file(path) {
                 // Another process was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -38,7 +38,7 @@ impl Settings {
                 bytes: 8,
                 default: 0,
             }),
-            Arch::Riscv64 => None,
+            Arch::Riscv64 | Arch::OpenCl => None,
         }
     }
 

@@ -189,7 +189,7 @@ pub fn write(program: &Program, options: &ObjectOptions<'_>) -> Result<Vec<u8>, 
             module.clear_context(&mut context);
         }
         // The code needs nothing beyond their baselines.
-        Arch::Aarch64 | Arch::Riscv64 => {
+        Arch::Aarch64 | Arch::Riscv64 | Arch::OpenCl => {
             entry::build_ok(target, &mut context.func);
             define(&mut module, check_cpu, &mut context, target).map_err(backend)?;
         }

@@ -29,6 +29,8 @@ fn profile() -> Profile {
     let measured = Measured {
         steps: [2, 0, 1].map(run).to_vec(),
         run: Duration::from_millis(5),
+        device: "cpu".to_owned(),
+        code: Some(("x86_64".to_owned(), "cranelift".to_owned())),
         threads: 2,
         limits,
     };

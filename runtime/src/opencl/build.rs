@@ -1,0 +1,77 @@
+//! Source to a program of a device's driver, by its compiler or from what was kept of an earlier
+//! build.
+
+use super::api::{self, CallError, Context};
+use super::devices::{About, Device};
+use super::kept::{ProgramKey, from_file, to_file};
+use std::ffi::CString;
+
+/// Options of every build. Rounding is as the source says: nothing is relaxed.
+const OPTIONS: &str = "-cl-std=CL1.2";
+
+/// A place where built programs outlive the process.
+pub trait Store {
+    /// What [`Store::keep`] was given for this key, if it is still there.
+    fn find(&self, key: &ProgramKey) -> Option<Vec<u8>>;
+    /// Keeps a file; one that cannot be kept is built again next time.
+    fn keep(&self, key: &ProgramKey, file: &[u8]);
+}
+
+/// Everything that a built program depends on.
+fn key(net: &str, source: &str, about: &About) -> ProgramKey {
+    let About { name, vendor, platform, platform_version, version, driver, units, .. } = about;
+    let mut lines = vec![
+        format!("alexc {}", env!("CARGO_PKG_VERSION")),
+        format!("device {name}, {vendor}, {units} units, {version}"),
+        format!("driver {driver}"),
+        format!("platform {platform}, {platform_version}"),
+        format!("options {OPTIONS}"),
+    ];
+    lines.extend(source.lines().map(str::to_owned));
+    ProgramKey { net: net.to_owned(), lines }
+}
+
+/// A program that a driver did not take.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildError {
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Builds a program, or takes it from the store.
+pub(super) fn build(
+    context: &Context,
+    device: &Device,
+    net: &str,
+    source: &str,
+    store: Option<&dyn Store>,
+) -> Result<api::Program, BuildError> {
+    let key = key(net, source, &device.about);
+    let options = CString::new(OPTIONS).unwrap_or_default();
+    if let Some(file) = store.and_then(|store| store.find(&key))
+        && let Ok((lines, binary)) = from_file(&file)
+        && lines == key.lines
+        && let Ok(program) = context.program_of_binary(device.id, binary)
+        && program.build(device.id, &options).is_ok()
+    {
+        return Ok(program);
+    }
+    let program = context.program(source)?;
+    if let Err(error) = program.build(device.id, &options) {
+        let log = program.log(device.id).unwrap_or_default();
+        return Err(match error.status.is_build() && !log.is_empty() {
+            true => BuildError::Refused(log),
+            false => BuildError::Call(error),
+        });
+    }
+    // A driver that gives nothing away costs time at the next start, nothing else.
+    if let Some(store) = store
+        && let Ok(binary) = program.binary()
+        && !binary.is_empty()
+    {
+        store.keep(&key, &to_file(&key, &binary));
+    }
+    Ok(program)
+}

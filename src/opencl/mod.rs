@@ -1,0 +1,94 @@
+//! Nets on OpenCL devices: what the compiler must know of a device, and from source to a session.
+
+mod store;
+
+pub use store::Programs;
+
+use crate::compile::identifier;
+use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
+use crate::session::{RunError, Session};
+use alexc_codegen::opencl::{self as source, PRELUDE, Source};
+use alexc_runtime::cpu::Arch;
+use alexc_runtime::opencl::{self, Arg, Device, DeviceKind, Launch, Net};
+use alexc_runtime::program::{KernelCode, Program};
+use std::time::Duration;
+
+/// What the compiler makes source for on a device.
+pub fn target(device: &Device) -> Target {
+    let about = &device.about;
+    Target {
+        schedule: match about.kind {
+            DeviceKind::Cpu => Schedule::Cpu,
+            DeviceKind::Gpu | DeviceKind::Accelerator => Schedule::Gpu,
+        },
+        vector_width: usize::try_from(about.vector_width).unwrap_or(1),
+        fma: about.fma,
+    }
+}
+
+/// A compiled net as the runtime takes it.
+pub fn net(compiled: &OpenClNet) -> Net {
+    let prepared = &compiled.net;
+    let kernels = prepared.kernels.iter().zip(&compiled.sources).map(|(kernel, source)| {
+        KernelCode { name: kernel.name.clone(), bytes: source.text.clone().into_bytes(), align: 1 }
+    });
+    let program = Program {
+        name: identifier(&prepared.fused.name),
+        arch: Arch::OpenCl,
+        features: Vec::new(),
+        kernels: kernels.collect(),
+        steps: prepared.steps.clone(),
+        input_dims: prepared.dims(prepared.fused.input),
+        output_dims: prepared.dims(prepared.fused.output),
+        arena_bytes: prepared.plan.arena_bytes,
+        weights_bytes: prepared.plan.weights_bytes,
+        local_bytes: prepared.plan.local_bytes,
+    };
+    let launches = prepared.kernels.iter().zip(&compiled.sources);
+    let launches = launches
+        .map(|(kernel, source)| launch(source, |buffer| kernel.buffers[buffer].dtype.bytes()));
+    Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() }
+}
+
+fn launch(source: &Source, element_bytes: impl Fn(usize) -> usize) -> Launch {
+    let arg = |&arg: &source::Arg| match arg {
+        source::Arg::Base(buffer) => Arg::Base(buffer),
+        source::Arg::First(buffer) => Arg::First { buffer, element_bytes: element_bytes(buffer) },
+        source::Arg::Scratch => Arg::Scratch,
+    };
+    Launch {
+        function: source.kernel_name.clone(),
+        args: source.args.iter().map(arg).collect(),
+        global: source.global,
+        local: source.local.unwrap_or([1; 3]),
+        scratch_bytes: source.scratch_bytes,
+    }
+}
+
+impl Session for opencl::Session {
+    fn program(&self) -> &Program {
+        opencl::Session::program(self)
+    }
+
+    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        Ok(opencl::Session::run(self, input, output)?)
+    }
+
+    fn run_profiled(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        steps: &mut [Duration],
+    ) -> Result<(), RunError> {
+        Ok(opencl::Session::run_profiled(self, input, output, steps)?)
+    }
+
+    fn run_observed(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RunError> {
+        Ok(opencl::Session::run_observed(self, input, output, observe)?)
+    }
+}

@@ -1,0 +1,71 @@
+//! A net that runs, wherever it runs: what commands and reports need of a session.
+
+use alexc_runtime::program::Program;
+use alexc_runtime::session as cpu;
+use std::time::Duration;
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The caller's slices do not fit.
+    #[error(transparent)]
+    Arguments(#[from] cpu::RunError),
+    /// An OpenCL device fails.
+    #[cfg(feature = "opencl")]
+    #[error(transparent)]
+    OpenCl(#[from] alexc_runtime::opencl::RunError),
+}
+
+/// A place to run a net.
+pub trait Session {
+    /// What runs.
+    fn program(&self) -> &Program;
+
+    /// Runs the net: `input` and `output` are dense, in the order of the program's dimensions.
+    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError>;
+
+    /// Runs the net step by step, and stores what each step took.
+    fn run_profiled(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        steps: &mut [Duration],
+    ) -> Result<(), RunError>;
+
+    /// Runs the net and calls `observe(step, arena)` after every step. The values of later steps
+    /// may replace those of earlier ones in the arena.
+    fn run_observed(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RunError>;
+}
+
+impl Session for cpu::Session {
+    fn program(&self) -> &Program {
+        self.network().program()
+    }
+
+    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        Ok(cpu::Session::run(self, input, output)?)
+    }
+
+    fn run_profiled(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        steps: &mut [Duration],
+    ) -> Result<(), RunError> {
+        Ok(cpu::Session::run_profiled(self, input, output, steps)?)
+    }
+
+    fn run_observed(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RunError> {
+        Ok(cpu::Session::run_observed(self, input, output, observe)?)
+    }
+}
