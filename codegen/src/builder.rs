@@ -2,8 +2,8 @@
 //! Lowerings use this; the result still has to pass `verify`.
 
 use crate::ir::{
-    Access, Addr, Binary, Buffer, BufferId, DType, Inst, Kernel, ParallelDim, Reduce, Reg, Stmt,
-    Unary, Var,
+    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel,
+    ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use std::ops::{Add, Mul};
 
@@ -89,6 +89,31 @@ impl Mul<usize> for Affine {
     }
 }
 
+/// A position with the conditions of the access.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct At {
+    affine: Affine,
+    guards: Vec<Guard>,
+}
+
+impl<T: Into<Affine>> From<T> for At {
+    fn from(affine: T) -> Self {
+        At { affine: affine.into(), guards: Vec::new() }
+    }
+}
+
+impl At {
+    /// Accessed only where `0 <= var < count`; the variable is a single one, as [`Builder::var`]
+    /// gives it. A constant inside the bounds needs no condition.
+    pub fn within(mut self, var: &Affine, count: usize) -> At {
+        debug_assert!(var.terms.is_empty() || (var.offset == 0 && var.terms.len() == 1));
+        if let [(var, 1)] = var.terms[..] {
+            self.guards.push(Guard { var, count: count as u32 });
+        }
+        self
+    }
+}
+
 /// A kernel being written.
 #[derive(Debug)]
 pub struct Builder {
@@ -106,6 +131,7 @@ impl Builder {
                 vars: Vec::new(),
                 regs: Vec::new(),
                 parallel: Vec::new(),
+                items: Vec::new(),
                 body: Vec::new(),
             },
             open: vec![Vec::new()],
@@ -180,6 +206,49 @@ impl Builder {
         }
     }
 
+    /// The next dimension of a group's items; all of them come behind the parallel space and
+    /// before the first statement.
+    pub fn item(&mut self, name: &str, count: usize) -> Affine {
+        self.complete_parallel();
+        let var = self.new_var(name);
+        self.kernel.items.push(ParallelDim { var, count: count as u32 });
+        Affine::variable(var)
+    }
+
+    fn index(&mut self, name: &str, value: Affine, op: IndexOp) -> Affine {
+        self.complete_parallel();
+        let var = self.new_var(name);
+        let Affine { offset, terms } = value;
+        self.push(Stmt::Let { var, value: Index { offset, terms, op } });
+        Affine::variable(var)
+    }
+
+    /// Names an affine expression, so that it can stand in a condition.
+    pub fn var(&mut self, name: &str, value: impl Into<Affine>) -> Affine {
+        self.index(name, value.into(), IndexOp::Sum)
+    }
+
+    /// `value / by`, rounded down, of a value that is not negative.
+    pub fn div(&mut self, name: &str, value: &Affine, by: usize) -> Affine {
+        if by == 1 {
+            return value.clone();
+        }
+        self.index(name, value.clone(), IndexOp::Div(by as u32))
+    }
+
+    /// `value % by`, of a value that is not negative.
+    pub fn rem(&mut self, name: &str, value: &Affine, by: usize) -> Affine {
+        if by == 1 {
+            return Affine::default();
+        }
+        self.index(name, value.clone(), IndexOp::Rem(by as u32))
+    }
+
+    /// Waits for the other items of the group.
+    pub fn barrier(&mut self) {
+        self.push(Stmt::Barrier);
+    }
+
     fn push(&mut self, stmt: Stmt) {
         if let Some(body) = self.open.last_mut() {
             body.push(stmt);
@@ -197,9 +266,9 @@ impl Builder {
         reg
     }
 
-    fn addr(buffer: BufferId, at: impl Into<Affine>) -> Addr {
-        let Affine { offset, terms } = at.into();
-        Addr { buffer, offset, terms }
+    fn addr(buffer: BufferId, at: impl Into<At>) -> Addr {
+        let At { affine: Affine { offset, terms }, guards } = at.into();
+        Addr { buffer, offset, terms, guards }
     }
 
     /// A new register holding a constant in all lanes.
@@ -215,26 +284,26 @@ impl Builder {
     }
 
     /// Loads consecutive elements into a new register.
-    pub fn load(&mut self, lanes: u8, buffer: BufferId, at: impl Into<Affine>) -> Reg {
+    pub fn load(&mut self, lanes: u8, buffer: BufferId, at: impl Into<At>) -> Reg {
         let dst = self.reg(lanes);
         self.load_into(dst, buffer, at);
         dst
     }
 
     /// Loads consecutive elements into a register.
-    pub fn load_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<Affine>) {
+    pub fn load_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<At>) {
         self.inst(Inst::Load { dst, addr: Self::addr(buffer, at) });
     }
 
     /// Loads one element into all lanes of a new register.
-    pub fn splat(&mut self, lanes: u8, buffer: BufferId, at: impl Into<Affine>) -> Reg {
+    pub fn splat(&mut self, lanes: u8, buffer: BufferId, at: impl Into<At>) -> Reg {
         let dst = self.reg(lanes);
         self.splat_into(dst, buffer, at);
         dst
     }
 
     /// Loads one element into all lanes of a register.
-    pub fn splat_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<Affine>) {
+    pub fn splat_into(&mut self, dst: Reg, buffer: BufferId, at: impl Into<At>) {
         self.inst(Inst::Splat { dst, addr: Self::addr(buffer, at) });
     }
 
@@ -246,12 +315,12 @@ impl Builder {
     }
 
     /// Stores consecutive elements.
-    pub fn store(&mut self, buffer: BufferId, at: impl Into<Affine>, src: Reg) {
+    pub fn store(&mut self, buffer: BufferId, at: impl Into<At>, src: Reg) {
         self.inst(Inst::Store { addr: Self::addr(buffer, at), src });
     }
 
     /// Hints that an element will be read.
-    pub fn prefetch(&mut self, buffer: BufferId, at: impl Into<Affine>) {
+    pub fn prefetch(&mut self, buffer: BufferId, at: impl Into<At>) {
         self.inst(Inst::Prefetch { addr: Self::addr(buffer, at) });
     }
 
@@ -290,6 +359,13 @@ impl Builder {
     pub fn reduce(&mut self, op: Reduce, src: Reg) -> Reg {
         let dst = self.reg(1);
         self.inst(Inst::Reduce { op, dst, src });
+        dst
+    }
+
+    /// One lane of a register into a new one-lane register.
+    pub fn lane(&mut self, src: Reg, lane: u8) -> Reg {
+        let dst = self.reg(1);
+        self.inst(Inst::Lane { dst, src, lane });
         dst
     }
 

@@ -17,6 +17,12 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 /// Why Cranelift made no code. None of these depends on the user's net.
 #[derive(Debug, thiserror::Error)]
 pub enum ClifError {
+    /// A kernel for groups of items.
+    #[error("kernel {kernel} is written for groups of items, which only OpenCL has")]
+    Grouped {
+        /// Name of the kernel.
+        kernel: String,
+    },
     /// Cranelift refused the function.
     #[error("kernel {kernel}: Cranelift: {reason}")]
     Refused {
@@ -48,6 +54,9 @@ pub struct Emitted {
 
 /// Makes machine code for a kernel. `texts`: also the texts for `dump`.
 pub fn emit(kernel: &Verified, target: &Target, texts: bool) -> Result<Emitted, ClifError> {
+    if !kernel.is_plain() {
+        return Err(ClifError::Grouped { kernel: kernel.name.clone() });
+    }
     let refused = |reason: String| ClifError::Refused { kernel: kernel.name.clone(), reason };
     let isa = target.isa();
     let mut context = Context::new();
@@ -302,6 +311,8 @@ impl<'a> Emitter<'a> {
                     .collect();
                 self.write(dst, values);
             }
+            // No plain kernel has it.
+            Inst::Lane { .. } => {}
             Inst::Reduce { op, dst, src } => {
                 let values = self.read(src);
                 let value = self.reduce(op, values);

@@ -4,6 +4,8 @@
 //! jumps, and every distinct sum of loop variables (a *stride sum*) kept as one running number
 //! that loops advance. Tests run 10^8 instructions through this.
 
+mod group;
+
 use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary};
 use crate::verify::Verified;
 use std::collections::HashMap;
@@ -90,6 +92,18 @@ pub enum InterpError {
         /// Length given.
         len: usize,
     },
+    /// Two items touch an element, one stores it, and no barrier is between them.
+    #[error("kernel {kernel}: two items meet at element {element} of `{buffer}`: `{instruction}`")]
+    Race {
+        /// The kernel's name.
+        kernel: String,
+        /// The buffer's name.
+        buffer: String,
+        /// Index into the buffer.
+        element: usize,
+        /// The second one's access.
+        instruction: String,
+    },
     /// Iterations that the parallel space does not have.
     #[error("kernel {kernel} has the iterations 0..{extent}, not {begin}..{end}")]
     Range {
@@ -109,10 +123,14 @@ pub enum InterpError {
 /// Scratch (`Local` buffers) and registers are filled with NaN when an iteration begins, and
 /// `Pow2` of a number that it is not specified for is NaN: results that depend on either show it.
 pub fn run(kernel: &Verified, buffers: &mut [Data], range: Range<u64>) -> Result<(), InterpError> {
-    Flat::new(kernel).run(buffers, range)
+    if kernel.is_plain() {
+        return Flat::new(kernel).run(buffers, range);
+    }
+    check(kernel, buffers, &range)?;
+    group::run(kernel, buffers, range)
 }
 
-/// A kernel made flat, to be run many times.
+/// A kernel made flat, to be run many times: a plain one, see [`Kernel::is_plain`].
 #[derive(Debug)]
 pub struct Flat<'k> {
     kernel: &'k Kernel,
@@ -138,6 +156,7 @@ enum Op {
     Load { dst: Reg, lanes: u8, from: Memory },
     Splat { dst: Reg, from: Memory },
     Broadcast { dst: Reg, src: Reg },
+    Lane { dst: Reg, src: Reg, lane: u8 },
     Store { src: Reg, lanes: u8, to: Memory },
     Unary { op: Unary, lanes: u8, dst: Reg, src: Reg },
     Binary { op: Binary, lanes: u8, dst: Reg, a: Reg, b: Reg },
@@ -195,7 +214,7 @@ impl<'k> Flat<'k> {
 
     /// See [`run`].
     pub fn run(&self, buffers: &mut [Data], range: Range<u64>) -> Result<(), InterpError> {
-        self.check(buffers, &range)?;
+        check(self.kernel, buffers, &range)?;
         let mut state = State {
             regs: vec![[f32::NAN; WIDTH]; self.kernel.regs.len()],
             sums: vec![0; self.sums],
@@ -223,33 +242,6 @@ impl<'k> Flat<'k> {
         Ok(())
     }
 
-    fn check(&self, buffers: &[Data], range: &Range<u64>) -> Result<(), InterpError> {
-        let kernel = || self.kernel.name.clone();
-        let expected = self.kernel.buffers.len();
-        if buffers.len() != expected {
-            let found = buffers.len();
-            return Err(InterpError::BufferCount { kernel: kernel(), expected, found });
-        }
-        for (buffer, data) in self.kernel.buffers.iter().zip(buffers) {
-            if buffer.dtype != data.dtype() || buffer.len != data.len() {
-                return Err(InterpError::Buffer {
-                    kernel: kernel(),
-                    buffer: buffer.name.clone(),
-                    expected: buffer.dtype,
-                    expected_len: buffer.len,
-                    found: data.dtype(),
-                    len: data.len(),
-                });
-            }
-        }
-        let extent = self.kernel.extent();
-        if range.end > extent {
-            let Range { start: begin, end } = *range;
-            return Err(InterpError::Range { kernel: kernel(), extent, begin, end });
-        }
-        Ok(())
-    }
-
     fn iteration(&self, state: &mut State, buffers: &mut [Data]) {
         let mut next = 0;
         while let Some(op) = self.ops.get(next) {
@@ -270,7 +262,6 @@ impl<'k> Flat<'k> {
                         steps.iter().for_each(|s| state.sums[s.sum] -= s.by * back);
                     }
                 }
-                Op::Const { dst, value } => state.regs[dst.0 as usize] = [value; WIDTH],
                 Op::Load { dst, lanes, from } => {
                     let at = state.at(from);
                     let out = &mut state.regs[dst.0 as usize];
@@ -287,9 +278,6 @@ impl<'k> Flat<'k> {
                     load::<1>(&mut first, &buffers[from.buffer], state.at(from));
                     state.regs[dst.0 as usize] = [first[0]; WIDTH];
                 }
-                Op::Broadcast { dst, src } => {
-                    state.regs[dst.0 as usize] = [state.regs[src.0 as usize][0]; WIDTH];
-                }
                 Op::Store { src, lanes, to } => {
                     let at = state.at(to);
                     let lanes = usize::from(lanes);
@@ -299,56 +287,120 @@ impl<'k> Flat<'k> {
                             .copy_from_slice(&state.regs[src.0 as usize][..lanes]);
                     }
                 }
-                Op::Unary { op, lanes, dst, src } => {
-                    let src = state.regs[src.0 as usize];
-                    let out = &mut state.regs[dst.0 as usize];
-                    match op {
-                        Unary::Copy => *out = src,
-                        Unary::Neg => each(lanes, out, |i| -src[i]),
-                        Unary::Abs => each(lanes, out, |i| src[i].abs()),
-                        Unary::Sqrt => each(lanes, out, |i| src[i].sqrt()),
-                        Unary::Round => each(lanes, out, |i| src[i].round_ties_even()),
-                        Unary::Pow2 => each(lanes, out, |i| pow2(src[i])),
-                        Unary::RootGuess => each(lanes, out, |i| {
-                            f32::from_bits(ROOT_GUESS.wrapping_sub(src[i].to_bits() >> 2))
-                        }),
-                    }
-                }
-                Op::Binary { op, lanes, dst, a, b } => {
-                    let (a, b) = (state.regs[a.0 as usize], state.regs[b.0 as usize]);
-                    let out = &mut state.regs[dst.0 as usize];
-                    match op {
-                        Binary::Add => each(lanes, out, |i| a[i] + b[i]),
-                        Binary::Sub => each(lanes, out, |i| a[i] - b[i]),
-                        Binary::Mul => each(lanes, out, |i| a[i] * b[i]),
-                        Binary::Div => each(lanes, out, |i| a[i] / b[i]),
-                        Binary::Max => each(lanes, out, |i| max(a[i], b[i])),
-                        Binary::Min => each(lanes, out, |i| if a[i] < b[i] { a[i] } else { b[i] }),
-                    }
-                }
-                Op::Fma { lanes, dst, a, b, c } => {
-                    let (a, b) = (state.regs[a.0 as usize], state.regs[b.0 as usize]);
-                    let c = state.regs[c.0 as usize];
-                    each(lanes, &mut state.regs[dst.0 as usize], |i| a[i].mul_add(b[i], c[i]));
-                }
-                Op::Reduce { op, lanes, dst, src } => {
-                    let mut values = state.regs[src.0 as usize];
-                    let mut half = usize::from(lanes) / 2;
-                    while half > 0 {
-                        for i in 0..half {
-                            let (low, high) = (values[i], values[i + half]);
-                            values[i] = match op {
-                                Reduce::Add => low + high,
-                                Reduce::Max => max(low, high),
-                            };
-                        }
-                        half /= 2;
-                    }
-                    state.regs[dst.0 as usize][0] = values[0];
-                }
+                ref op => compute(op, &mut state.regs),
             }
         }
     }
+}
+
+/// An instruction that touches no memory.
+fn arithmetic(kernel: &Kernel, inst: &Inst) -> Option<Op> {
+    Some(match *inst {
+        Inst::Const { dst, value } => Op::Const { dst, value },
+        Inst::Broadcast { dst, src } => Op::Broadcast { dst, src },
+        Inst::Lane { dst, src, lane } => Op::Lane { dst, src, lane },
+        Inst::Unary { op, dst, src } => Op::Unary { op, lanes: kernel.lanes(dst), dst, src },
+        Inst::Binary { op, dst, a, b } => Op::Binary { op, lanes: kernel.lanes(dst), dst, a, b },
+        Inst::Fma { dst, a, b, c } => Op::Fma { lanes: kernel.lanes(dst), dst, a, b, c },
+        Inst::Reduce { op, dst, src } => Op::Reduce { op, lanes: kernel.lanes(src), dst, src },
+        Inst::Load { .. } | Inst::Splat { .. } | Inst::Store { .. } | Inst::Prefetch { .. } => {
+            return None;
+        }
+    })
+}
+
+/// What an operation that touches no memory does.
+#[inline(always)]
+fn compute(op: &Op, regs: &mut [Lanes]) {
+    match *op {
+        Op::Const { dst, value } => regs[dst.0 as usize] = [value; WIDTH],
+        Op::Broadcast { dst, src } => {
+            regs[dst.0 as usize] = [regs[src.0 as usize][0]; WIDTH];
+        }
+        Op::Lane { dst, src, lane } => {
+            regs[dst.0 as usize][0] = regs[src.0 as usize][usize::from(lane)];
+        }
+        Op::Unary { op, lanes, dst, src } => {
+            let src = regs[src.0 as usize];
+            let out = &mut regs[dst.0 as usize];
+            match op {
+                Unary::Copy => *out = src,
+                Unary::Neg => each(lanes, out, |i| -src[i]),
+                Unary::Abs => each(lanes, out, |i| src[i].abs()),
+                Unary::Sqrt => each(lanes, out, |i| src[i].sqrt()),
+                Unary::Round => each(lanes, out, |i| src[i].round_ties_even()),
+                Unary::Pow2 => each(lanes, out, |i| pow2(src[i])),
+                Unary::RootGuess => each(lanes, out, |i| {
+                    f32::from_bits(ROOT_GUESS.wrapping_sub(src[i].to_bits() >> 2))
+                }),
+            }
+        }
+        Op::Binary { op, lanes, dst, a, b } => {
+            let (a, b) = (regs[a.0 as usize], regs[b.0 as usize]);
+            let out = &mut regs[dst.0 as usize];
+            match op {
+                Binary::Add => each(lanes, out, |i| a[i] + b[i]),
+                Binary::Sub => each(lanes, out, |i| a[i] - b[i]),
+                Binary::Mul => each(lanes, out, |i| a[i] * b[i]),
+                Binary::Div => each(lanes, out, |i| a[i] / b[i]),
+                Binary::Max => each(lanes, out, |i| max(a[i], b[i])),
+                Binary::Min => each(lanes, out, |i| if a[i] < b[i] { a[i] } else { b[i] }),
+            }
+        }
+        Op::Fma { lanes, dst, a, b, c } => {
+            let (a, b) = (regs[a.0 as usize], regs[b.0 as usize]);
+            let c = regs[c.0 as usize];
+            each(lanes, &mut regs[dst.0 as usize], |i| a[i].mul_add(b[i], c[i]));
+        }
+        Op::Reduce { op, lanes, dst, src } => {
+            let mut values = regs[src.0 as usize];
+            let mut half = usize::from(lanes) / 2;
+            while half > 0 {
+                for i in 0..half {
+                    let (low, high) = (values[i], values[i + half]);
+                    values[i] = match op {
+                        Reduce::Add => low + high,
+                        Reduce::Max => max(low, high),
+                    };
+                }
+                half /= 2;
+            }
+            regs[dst.0 as usize][0] = values[0];
+        }
+        Op::Load { .. }
+        | Op::Splat { .. }
+        | Op::Store { .. }
+        | Op::Begin { .. }
+        | Op::End { .. } => {}
+    }
+}
+
+/// Whether a call fits the kernel.
+fn check(of: &Kernel, buffers: &[Data], range: &Range<u64>) -> Result<(), InterpError> {
+    let kernel = || of.name.clone();
+    let expected = of.buffers.len();
+    if buffers.len() != expected {
+        let found = buffers.len();
+        return Err(InterpError::BufferCount { kernel: kernel(), expected, found });
+    }
+    for (buffer, data) in of.buffers.iter().zip(buffers) {
+        if buffer.dtype != data.dtype() || buffer.len != data.len() {
+            return Err(InterpError::Buffer {
+                kernel: kernel(),
+                buffer: buffer.name.clone(),
+                expected: buffer.dtype,
+                expected_len: buffer.len,
+                found: data.dtype(),
+                len: data.len(),
+            });
+        }
+    }
+    let extent = of.extent();
+    if range.end > extent {
+        let Range { start: begin, end } = *range;
+        return Err(InterpError::Range { kernel: kernel(), extent, begin, end });
+    }
+    Ok(())
 }
 
 struct State {
@@ -391,6 +443,8 @@ impl<'k> Flattening<'k> {
                     let (count, steps) = (*count, var..var);
                     self.ops.push(Op::End { depth, body: start, count, steps });
                 }
+                // `run` gives kernels with these to `group`.
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
     }
@@ -398,22 +452,17 @@ impl<'k> Flattening<'k> {
     fn inst(&mut self, inst: &'k Inst) {
         let kernel = self.kernel;
         let op = match *inst {
-            Inst::Const { dst, value } => Op::Const { dst, value },
             Inst::Load { dst, ref addr } => {
                 Op::Load { dst, lanes: kernel.lanes(dst), from: self.memory(addr) }
             }
             Inst::Splat { dst, ref addr } => Op::Splat { dst, from: self.memory(addr) },
-            Inst::Broadcast { dst, src } => Op::Broadcast { dst, src },
             Inst::Store { ref addr, src } => {
                 Op::Store { src, lanes: kernel.lanes(src), to: self.memory(addr) }
             }
-            Inst::Unary { op, dst, src } => Op::Unary { op, lanes: kernel.lanes(dst), dst, src },
-            Inst::Binary { op, dst, a, b } => {
-                Op::Binary { op, lanes: kernel.lanes(dst), dst, a, b }
-            }
-            Inst::Fma { dst, a, b, c } => Op::Fma { lanes: kernel.lanes(dst), dst, a, b, c },
-            Inst::Reduce { op, dst, src } => Op::Reduce { op, lanes: kernel.lanes(src), dst, src },
-            Inst::Prefetch { .. } => return,
+            _ => match arithmetic(kernel, inst) {
+                Some(op) => op,
+                None => return,
+            },
         };
         self.ops.push(op);
     }

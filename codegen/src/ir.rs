@@ -6,6 +6,9 @@
 //! access inside its buffer. Registers are mutable (an accumulator is written again and again in
 //! a loop); a register must be written on every path before it is read.
 //!
+//! An iteration may be the work of a group of items that run side by side, as on a GPU: see
+//! [`Kernel::items`]. Only the OpenCL emitter and the interpreter take such kernels.
+//!
 //! Nothing here knows a convolution: lowerings in the compiler spell tiles, panels and transforms
 //! out in these instructions; emitters only allocate registers and choose machine instructions.
 
@@ -55,6 +58,9 @@ pub enum Access {
     /// Scratch of one thread: contents are undefined when an iteration of the parallel space
     /// begins.
     Local,
+    /// Memory of a group: all items of an iteration load and store it. Contents are undefined
+    /// when an iteration begins.
+    Shared,
 }
 
 /// A buffer parameter. Distinct parameters never overlap, except two `Read` ones.
@@ -91,6 +97,41 @@ pub struct Addr {
     pub offset: i64,
     /// Loop variables with their (nonzero) coefficients, sorted by variable, each at most once.
     pub terms: Vec<(Var, i64)>,
+    /// The access takes place only where all of these hold; elsewhere a load gives zeros and a
+    /// store does nothing.
+    pub guards: Vec<Guard>,
+}
+
+/// `0 <= var < count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guard {
+    /// The variable.
+    pub var: Var,
+    /// One more than its largest value.
+    pub count: u32,
+}
+
+/// The value of a variable that [`Stmt::Let`] names: a function of
+/// `offset + sum of coefficient * variable`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Index {
+    /// Constant part.
+    pub offset: i64,
+    /// As in [`Addr::terms`].
+    pub terms: Vec<(Var, i64)>,
+    /// The function.
+    pub op: IndexOp,
+}
+
+/// See [`Index`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IndexOp {
+    /// The sum itself.
+    Sum,
+    /// Divided by a constant, rounded down; the sum is never negative.
+    Div(u32),
+    /// The remainder of that division.
+    Rem(u32),
 }
 
 /// Functions of one register, lane by lane.
@@ -173,6 +214,15 @@ pub enum Inst {
         /// One-lane source.
         src: Reg,
     },
+    /// One lane of a register. Like groups, for OpenCL only.
+    Lane {
+        /// One-lane result.
+        dst: Reg,
+        /// Source.
+        src: Reg,
+        /// Which lane.
+        lane: u8,
+    },
     /// Consecutive elements, as many as `src` has lanes. F32 buffers only.
     Store {
         /// First element.
@@ -236,6 +286,7 @@ impl Inst {
             | Inst::Load { dst, .. }
             | Inst::Splat { dst, .. }
             | Inst::Broadcast { dst, .. }
+            | Inst::Lane { dst, .. }
             | Inst::Unary { dst, .. }
             | Inst::Binary { dst, .. }
             | Inst::Fma { dst, .. }
@@ -251,6 +302,7 @@ impl Inst {
                 [None; 3]
             }
             Inst::Broadcast { src, .. }
+            | Inst::Lane { src, .. }
             | Inst::Store { src, .. }
             | Inst::Unary { src, .. }
             | Inst::Reduce { src, .. } => [Some(src), None, None],
@@ -286,6 +338,16 @@ pub enum Stmt {
         /// What is repeated.
         body: Vec<Stmt>,
     },
+    /// `var` is `value` from here to the end of the block.
+    Let {
+        /// The variable, named by this statement only.
+        var: Var,
+        /// Its value.
+        value: Index,
+    },
+    /// No item of the group goes on before all are here and see what the others stored in shared
+    /// buffers. Nothing in a kernel is conditional, so all items meet the same barriers.
+    Barrier,
 }
 
 /// One dimension of the parallel index space.
@@ -312,6 +374,9 @@ pub struct Kernel {
     pub regs: Vec<u8>,
     /// The parallel space, outermost first; at least one dimension.
     pub parallel: Vec<ParallelDim>,
+    /// The items of a group, outermost first: each iteration of the parallel space runs the body
+    /// once for each of them, side by side. None: an iteration is one item.
+    pub items: Vec<ParallelDim>,
     /// What each iteration does.
     pub body: Vec<Stmt>,
 }
@@ -322,12 +387,32 @@ impl Kernel {
         self.parallel.iter().map(|d| u64::from(d.count)).product()
     }
 
+    /// Items of a group.
+    pub fn group(&self) -> u64 {
+        self.items.iter().map(|d| u64::from(d.count)).product()
+    }
+
+    /// Whether it is nothing but loops and unconditional accesses: what CPU emitters take.
+    pub fn is_plain(&self) -> bool {
+        fn plain(body: &[Stmt]) -> bool {
+            body.iter().all(|stmt| match stmt {
+                Stmt::Inst(Inst::Lane { .. }) => false,
+                Stmt::Inst(inst) => inst.addr().is_none_or(|addr| addr.guards.is_empty()),
+                Stmt::For { body, .. } => plain(body),
+                Stmt::Let { .. } | Stmt::Barrier => false,
+            })
+        }
+        self.items.is_empty()
+            && self.buffers.iter().all(|buffer| buffer.access != Access::Shared)
+            && plain(&self.body)
+    }
+
     /// Lanes of a register.
     pub fn lanes(&self, reg: Reg) -> u8 {
         self.regs[reg.0 as usize]
     }
 
-    /// How many values each loop variable takes.
+    /// How many values each loop variable takes; 1 for the variables of [`Stmt::Let`].
     pub fn trip_counts(&self) -> Vec<u32> {
         fn walk(body: &[Stmt], counts: &mut [u32]) {
             for stmt in body {
@@ -338,7 +423,7 @@ impl Kernel {
             }
         }
         let mut counts = vec![1; self.vars.len()];
-        for dim in &self.parallel {
+        for dim in self.parallel.iter().chain(&self.items) {
             counts[usize::from(dim.var.0)] = dim.count;
         }
         walk(&self.body, &mut counts);
@@ -346,16 +431,17 @@ impl Kernel {
     }
 
     /// Calls `visit` on every instruction with the number of times that one run of the whole
-    /// parallel space executes it.
+    /// parallel space executes it, by all items.
     pub fn for_each_inst<'a>(&'a self, visit: &mut impl FnMut(&'a Inst, u64)) {
         fn walk<'a>(body: &'a [Stmt], times: u64, visit: &mut impl FnMut(&'a Inst, u64)) {
             for stmt in body {
                 match stmt {
                     Stmt::Inst(inst) => visit(inst, times),
                     Stmt::For { count, body, .. } => walk(body, times * u64::from(*count), visit),
+                    Stmt::Let { .. } | Stmt::Barrier => {}
                 }
             }
         }
-        walk(&self.body, self.extent(), visit);
+        walk(&self.body, self.extent() * self.group(), visit);
     }
 }

@@ -25,13 +25,16 @@ pub struct Footprint {
 }
 
 /// Counts a kernel. A footprint of more than a million separate pieces is given as the distance
-/// from its first to its last byte.
+/// from its first to its last byte; where accesses are conditional, all of the buffer counts.
 pub fn stats(kernel: &Verified) -> Stats {
     let mut flops = 0_u64;
     kernel.for_each_inst(&mut |inst, times| {
         flops = flops.saturating_add(times.saturating_mul(flops_of(kernel, inst)));
     });
 
+    if !kernel.is_plain() {
+        return Stats { flops, buffers: whole_buffers(kernel) };
+    }
     let counts = kernel.trip_counts();
     // Accesses that differ by a constant (unrolled loops) are shifted by loops all alike.
     let mut alike: BTreeMap<Alike<'_>, Pieces> = BTreeMap::new();
@@ -62,6 +65,23 @@ pub fn stats(kernel: &Verified) -> Stats {
         *if stored { &mut footprint.stored_bytes } else { &mut footprint.loaded_bytes } = bytes;
     }
     Stats { flops, buffers }
+}
+
+/// Of a kernel with conditional accesses: all of each buffer that it loads or stores.
+fn whole_buffers(kernel: &Verified) -> Vec<Footprint> {
+    let mut buffers = vec![Footprint::default(); kernel.buffers.len()];
+    kernel.for_each_inst(&mut |inst, _| {
+        let Some(addr) = inst.addr() else { return };
+        let index = usize::from(addr.buffer.0);
+        let buffer = &kernel.buffers[index];
+        let bytes = (buffer.len * buffer.dtype.bytes()) as u64;
+        match inst {
+            Inst::Store { .. } => buffers[index].stored_bytes = bytes,
+            Inst::Prefetch { .. } => {}
+            _ => buffers[index].loaded_bytes = bytes,
+        }
+    });
+    buffers
 }
 
 /// Buffer, whether stored, terms of the address.

@@ -74,14 +74,18 @@ struct Resolver<'k> {
 impl<'k> Resolver<'k> {
     fn body(&mut self, body: &'k [Stmt]) -> Vec<Node<'k>> {
         body.iter()
-            .map(|stmt| match stmt {
-                Stmt::Inst(inst) => Node::Inst(inst, inst.addr().map(|addr| self.place(addr))),
+            .filter_map(|stmt| match stmt {
+                Stmt::Inst(inst) => {
+                    Some(Node::Inst(inst, inst.addr().map(|addr| self.place(addr))))
+                }
                 Stmt::For { var, count, body } => {
                     self.open.push((*var, Vec::new()));
                     let body = self.body(body);
                     let advances = self.open.pop().map(|(_, a)| a).unwrap_or_default();
-                    Node::Loop { count: *count, advances, body }
+                    Some(Node::Loop { count: *count, advances, body })
                 }
+                // Emitters of machine code take only kernels without these.
+                Stmt::Let { .. } | Stmt::Barrier => None,
             })
             .collect()
     }

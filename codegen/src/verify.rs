@@ -5,25 +5,30 @@
 //! - buffers are used as their access and element type allow;
 //! - lane counts are 1, 4, 8 or 16 and fit one another;
 //! - every register is written before it is read, on every path;
+//! - groups are of at most 1024 items, and only groups have shared buffers and barriers;
 //! - loop variables belong to one loop each and are used only inside it;
 //! - addresses, extents and sizes do not overflow;
 //! - names are unique C identifiers, no loop and no buffer is empty.
 //!
 //! It also looks for iterations of the parallel space that touch what another one stores
 //! (`race`): every race that it reports is one, but it may give up on tangled addresses. Not
-//! proved: that thread-local scratch is written before it is read (the interpreter fills it with
+//! proved: that items of one group keep out of each other's way (the interpreter finds where they
+//! do not), and that thread-local scratch is written before it is read (the interpreter fills it with
 //! NaN).
 
 mod race;
 
-use crate::ir::{Access, Addr, BufferId, DType, Inst, Kernel, Reg, Stmt, Var};
-use crate::text::InstText;
+use crate::ir::{Access, Addr, BufferId, DType, Index, IndexOp, Inst, Kernel, Reg, Stmt, Var};
+use crate::text::{InstText, LetText};
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 
 /// Deepest nesting of loops; keeps every walk over a kernel within the stack.
 pub const MAX_LOOP_DEPTH: usize = 64;
+
+/// Most items of a group.
+pub const MAX_GROUP: u64 = 1024;
 
 /// A kernel that passed the verifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,6 +164,34 @@ pub enum Problem {
         /// The index that is next.
         expected: usize,
     },
+    /// More items than a work-group has anywhere.
+    #[error("{items} items are more than the {MAX_GROUP} of a group")]
+    LargeGroup {
+        /// Their number.
+        items: u64,
+    },
+    /// Something between the items of a group where there are none.
+    #[error("{what} needs a group of items")]
+    NoGroup {
+        /// What it is.
+        what: &'static str,
+    },
+    /// Scratch of one item among several.
+    #[error("`{buffer}` is the scratch of one item: groups have shared buffers")]
+    GroupScratch {
+        /// Its name.
+        buffer: String,
+    },
+    /// A division by zero or of a negative number.
+    #[error("a division of {low}..={high} by {by}: it takes numbers from 0, and not by 0")]
+    Division {
+        /// Lowest value.
+        low: i128,
+        /// Highest value.
+        high: i128,
+        /// Divisor.
+        by: u32,
+    },
     /// Variables without a loop.
     #[error("loop variable `{var}` belongs to no loop")]
     UnusedVar {
@@ -269,7 +302,7 @@ pub fn verify(kernel: Kernel) -> Result<Verified, Vec<VerifyError>> {
         errors: Vec::new(),
         statement: 0,
         open: Vec::new(),
-        last: vec![None; kernel.vars.len()],
+        range: vec![None; kernel.vars.len()],
         opened: 0,
         written: vec![false; kernel.regs.len()],
     };
@@ -294,8 +327,8 @@ struct Verifier<'a> {
     statement: usize,
     /// The loops around it.
     open: Vec<String>,
-    /// For each variable in scope its last value.
-    last: Vec<Option<u32>>,
+    /// For each variable in scope its lowest and highest value.
+    range: Vec<Option<(i128, i128)>>,
     /// Variables whose loops have been met.
     opened: usize,
     /// For each register whether it has been written. Loops run at least once and nothing is
@@ -313,6 +346,13 @@ impl<'a> Verifier<'a> {
         self.names();
         for (index, buffer) in kernel.buffers.iter().enumerate() {
             let name = || buffer.name.clone();
+            if buffer.access == Access::Local && !kernel.items.is_empty() {
+                self.error(Place::Buffer(index), Problem::GroupScratch { buffer: name() });
+            }
+            if buffer.access == Access::Shared && kernel.items.is_empty() {
+                let problem = Problem::NoGroup { what: "a shared buffer" };
+                self.error(Place::Buffer(index), problem);
+            }
             let bytes = buffer.len.checked_mul(buffer.dtype.bytes());
             if buffer.len == 0 {
                 self.error(Place::Buffer(index), Problem::EmptyBuffer { buffer: name() });
@@ -335,6 +375,15 @@ impl<'a> Verifier<'a> {
             let place = Place::Parallel(index);
             extent = self.times(&place, extent, dim.count);
             self.open_loop(&place, dim.var, dim.count);
+        }
+        for dim in &kernel.items {
+            let place = Place::Parallel(0);
+            extent = self.times(&place, extent, dim.count);
+            self.open_loop(&place, dim.var, dim.count);
+        }
+        let items = kernel.items.iter().fold(1_u64, |n, d| n.saturating_mul(u64::from(d.count)));
+        if items > MAX_GROUP {
+            self.error(Place::Parallel(0), Problem::LargeGroup { items });
         }
         self.body(&kernel.body, 0, extent);
         for name in kernel.vars.iter().skip(self.opened) {
@@ -385,6 +434,18 @@ impl<'a> Verifier<'a> {
 
     /// Puts a variable in scope.
     fn open_loop(&mut self, place: &Place, var: Var, count: u32) {
+        self.open_var(place, var);
+        if count == 0 {
+            self.error(place.clone(), Problem::EmptyLoop { var: self.var_name(var) });
+        }
+        if let Some(range) = self.range.get_mut(usize::from(var.0)) {
+            *range = Some((0, i128::from(count.saturating_sub(1))));
+        }
+        self.open.push(format!("{} in 0..{count}", self.var_name(var)));
+    }
+
+    /// Checks that a variable is the next one.
+    fn open_var(&mut self, place: &Place, var: Var) {
         let index = usize::from(var.0);
         if index >= self.kernel.vars.len() {
             let problem = Problem::NoSuch { what: "loop variable", index: u32::from(var.0) };
@@ -393,17 +454,54 @@ impl<'a> Verifier<'a> {
             let problem = Problem::VarOrder { found: var.0, expected: self.opened };
             self.error(place.clone(), problem);
         }
-        if count == 0 {
-            self.error(place.clone(), Problem::EmptyLoop { var: self.var_name(var) });
-        }
         self.opened = self.opened.max(index + 1);
-        if let Some(last) = self.last.get_mut(index) {
-            *last = Some(count.saturating_sub(1));
+    }
+
+    /// Names a value, up to the end of the block.
+    fn let_var(&mut self, number: usize, var: Var, value: &Index) {
+        let text = LetText { kernel: self.kernel, var, value }.to_string();
+        let place = Place::Statement { number, loops: self.open.clone(), text };
+        let mut problems = Vec::new();
+        let sum = self.interval(value.offset, &value.terms, &mut problems);
+        let mut range = (0, 0);
+        if let Some(Interval { low, high, reach }) = sum {
+            range = (low, high);
+            if reach > i128::from(i64::MAX) {
+                problems.push(Problem::AddressOverflow);
+            }
+            if let IndexOp::Div(by) | IndexOp::Rem(by) = value.op {
+                if by == 0 || low < 0 {
+                    problems.push(Problem::Division { low, high, by });
+                } else {
+                    let by = i128::from(by);
+                    range = match value.op {
+                        IndexOp::Div(_) => (low / by, high / by),
+                        _ => (0, high.min(by - 1)),
+                    };
+                }
+            }
         }
-        self.open.push(format!("{} in 0..{count}", self.var_name(var)));
+        for problem in problems {
+            self.error(place.clone(), problem);
+        }
+        self.open_var(&place, var);
+        if let Some(slot) = self.range.get_mut(usize::from(var.0)) {
+            *slot = Some(range);
+        }
     }
 
     fn body(&mut self, body: &'a [Stmt], depth: usize, outer: u64) {
+        self.statements(body, depth, outer);
+        for stmt in body {
+            if let Stmt::Let { var, .. } = stmt
+                && let Some(range) = self.range.get_mut(usize::from(var.0))
+            {
+                *range = None;
+            }
+        }
+    }
+
+    fn statements(&mut self, body: &'a [Stmt], depth: usize, outer: u64) {
         for stmt in body {
             let number = self.statement;
             self.statement += 1;
@@ -420,8 +518,16 @@ impl<'a> Verifier<'a> {
                         self.error(place, Problem::TooDeep);
                     }
                     self.open.pop();
-                    if let Some(last) = self.last.get_mut(usize::from(var.0)) {
-                        *last = None;
+                    if let Some(range) = self.range.get_mut(usize::from(var.0)) {
+                        *range = None;
+                    }
+                }
+                Stmt::Let { var, value } => self.let_var(number, *var, value),
+                Stmt::Barrier => {
+                    if self.kernel.items.is_empty() {
+                        let loops = self.open.clone();
+                        let place = Place::Statement { number, loops, text: "barrier".to_owned() };
+                        self.error(place, Problem::NoGroup { what: "a barrier" });
                     }
                 }
             }
@@ -458,9 +564,14 @@ impl<'a> Verifier<'a> {
         }
         let one_lane = match *inst {
             Inst::Broadcast { src, .. } => Some(src),
-            Inst::Reduce { dst, .. } => Some(dst),
+            Inst::Reduce { dst, .. } | Inst::Lane { dst, .. } => Some(dst),
             _ => None,
         };
+        if let Inst::Lane { src, lane, .. } = *inst
+            && lane >= lanes(src)
+        {
+            problems.push(Problem::NoSuch { what: "lane", index: u32::from(lane) });
+        }
         if let Some(reg) = one_lane {
             if lanes(reg) != 1 {
                 problems.push(Problem::NotOneLane { register: reg.0, lanes: lanes(reg) });
@@ -480,7 +591,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn address(&self, inst: &Inst, addr: &Addr, problems: &mut Vec<Problem>) {
+    fn address(&mut self, inst: &Inst, addr: &Addr, problems: &mut Vec<Problem>) {
         let BufferId(id) = addr.buffer;
         let Some(buffer) = self.kernel.buffers.get(usize::from(id)) else {
             problems.push(Problem::NoSuch { what: "buffer", index: u32::from(id) });
@@ -501,7 +612,7 @@ impl<'a> Verifier<'a> {
             problems.push(Problem::StoreType { buffer: name(), dtype: buffer.dtype });
         }
 
-        let Some(Interval { low, high, reach }) = self.interval(addr, problems) else { return };
+        let Some(Interval { low, high, reach }) = self.guarded(addr, problems) else { return };
         let width = match *inst {
             Inst::Load { dst: reg, .. } | Inst::Store { src: reg, .. } => {
                 self.kernel.regs.get(reg.0 as usize).copied().unwrap_or(1)
@@ -522,16 +633,47 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The values that an address takes; `None` where its form is wrong.
-    fn interval(&self, addr: &Addr, problems: &mut Vec<Problem>) -> Option<Interval> {
+    /// The values that an address takes where its guards hold; `None` where its form is wrong or
+    /// the guards never hold.
+    fn guarded(&mut self, addr: &Addr, problems: &mut Vec<Problem>) -> Option<Interval> {
+        let unguarded = self.range.clone();
+        let mut ever = true;
+        for guard in &addr.guards {
+            match self.range.get_mut(usize::from(guard.var.0)) {
+                Some(Some((low, high))) => {
+                    *low = (*low).max(0);
+                    *high = (*high).min(i128::from(guard.count) - 1);
+                    ever &= low <= high;
+                }
+                Some(None) => {
+                    problems.push(Problem::OutOfScope { var: self.var_name(guard.var) });
+                }
+                None => {
+                    let index = u32::from(guard.var.0);
+                    problems.push(Problem::NoSuch { what: "loop variable", index });
+                }
+            }
+        }
+        let interval = self.interval(addr.offset, &addr.terms, problems);
+        self.range = unguarded;
+        interval.filter(|_| ever)
+    }
+
+    /// The values that a sum takes; `None` where its form is wrong.
+    fn interval(
+        &self,
+        offset: i64,
+        terms: &[(Var, i64)],
+        problems: &mut Vec<Problem>,
+    ) -> Option<Interval> {
         let before = problems.len();
-        if !addr.terms.is_sorted_by(|a, b| a.0 < b.0) {
+        if !terms.is_sorted_by(|a, b| a.0 < b.0) {
             problems.push(Problem::UnsortedTerms);
         }
-        let offset = i128::from(addr.offset);
+        let offset = i128::from(offset);
         let mut interval = Interval { low: offset, high: offset, reach: offset.abs() };
-        for &(var, coefficient) in &addr.terms {
-            let Some(&last) = self.last.get(usize::from(var.0)) else {
+        for &(var, coefficient) in terms {
+            let Some(&range) = self.range.get(usize::from(var.0)) else {
                 let index = u32::from(var.0);
                 problems.push(Problem::NoSuch { what: "loop variable", index });
                 continue;
@@ -539,15 +681,15 @@ impl<'a> Verifier<'a> {
             if coefficient == 0 {
                 problems.push(Problem::ZeroTerm { var: self.var_name(var) });
             }
-            let Some(last) = last else {
+            let Some((first, last)) = range else {
                 problems.push(Problem::OutOfScope { var: self.var_name(var) });
                 continue;
             };
-            // An i64 times a u32, at most 2^16 times: far from an i128's limits.
-            let furthest = i128::from(coefficient) * i128::from(last);
-            interval.low += furthest.min(0);
-            interval.high += furthest.max(0);
-            interval.reach += furthest.abs();
+            // Loops are u32s, named sums within 64 bits, at most 2^16 of them: within an i128.
+            let (a, b) = (i128::from(coefficient) * first, i128::from(coefficient) * last);
+            interval.low += a.min(b);
+            interval.high += a.max(b);
+            interval.reach += a.abs().max(b.abs());
         }
         (problems.len() == before).then_some(interval)
     }

@@ -30,7 +30,12 @@ fn define_scratch(kernel: &mut Kernel) {
     for (id, buffer) in kernel.buffers.iter().enumerate() {
         if buffer.access == Access::Local {
             for offset in (0..buffer.len as i64).step_by(LANES) {
-                let addr = Addr { buffer: BufferId(id as u16), offset, terms: Vec::new() };
+                let addr = Addr {
+                    buffer: BufferId(id as u16),
+                    offset,
+                    terms: Vec::new(),
+                    guards: Vec::new(),
+                };
                 start.push(Stmt::Inst(Inst::Store { addr, src: nan }));
             }
         }
@@ -90,12 +95,12 @@ impl Harness {
                     (Base::Weights, weights.len())
                 }
                 Access::Write | Access::ReadWrite => (Base::Arena, 4 * input.len()),
-                Access::Local => (Base::Local, local_bytes),
+                Access::Local | Access::Shared => (Base::Local, local_bytes),
             };
             match buffer.access {
                 Access::Read => weights.extend(bytes_of(data)),
                 Access::Write | Access::ReadWrite => input.extend(floats(data)),
-                Access::Local => local_bytes += len_bytes,
+                Access::Local | Access::Shared => local_bytes += len_bytes,
             }
             let writes = buffer.access != Access::Read;
             params.push(Binding { base, offset_bytes, len_bytes, writes });

@@ -269,6 +269,7 @@ impl Walk<'_> {
                         self.body(body);
                     }
                 }
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
     }
@@ -346,7 +347,7 @@ impl Walk<'_> {
                 v[at..at + values.len()].copy_from_slice(&values);
                 return;
             }
-            Inst::Prefetch { .. } => return,
+            Inst::Prefetch { .. } | Inst::Lane { .. } => return,
         };
         if let Some(dst) = inst.dst() {
             self.regs[dst.0 as usize] = result;

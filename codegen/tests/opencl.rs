@@ -41,7 +41,12 @@ fn scratch_that_is_too_large_for_private_memory_is_sliced() {
           store y[10*i + j], v0
         }
       }";
-    let options = Options { private_bytes: 100, work_group: 8, multiply_add: MultiplyAdd::Any };
+    let options = Options {
+        private_bytes: 100,
+        work_group: 8,
+        multiply_add: MultiplyAdd::Any,
+        aligned: false,
+    };
     let source = source(parse(text).unwrap(), &options);
     // 20 floats take two lines of 64 bytes, 8 take one.
     assert_eq!(source.scratch_bytes, 192);

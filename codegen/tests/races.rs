@@ -40,6 +40,7 @@ fn races(kernel: &Kernel) -> bool {
                 Stmt::Inst(Inst::Splat { addr, .. }) => (addr, 1, false),
                 Stmt::Inst(Inst::Store { src, addr }) => (addr, kernel.lanes(*src), true),
                 Stmt::Inst(_) => continue,
+                Stmt::Let { .. } | Stmt::Barrier => continue,
             };
             if matches!(
                 kernel.buffers[usize::from(addr.buffer.0)].access,
@@ -82,6 +83,7 @@ fn shrink_strides(kernel: &mut Kernel, choices: &[u8], alike: bool) {
                 Stmt::For { body, .. } => walk(body, visit),
                 Stmt::Inst(Inst::Load { addr, .. } | Inst::Store { addr, .. }) => visit(addr),
                 Stmt::Inst(_) => {}
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
     }

@@ -70,6 +70,7 @@ fn touched(kernel: &Verified) -> Vec<Footprint> {
     ) {
         for stmt in body {
             let (inst, addr, lanes) = match stmt {
+                Stmt::Let { .. } | Stmt::Barrier => continue,
                 Stmt::For { var: Var(var), count, body } => {
                     for value in 0..*count {
                         vars[usize::from(*var)] = i64::from(value);

@@ -18,6 +18,7 @@ fn constants(body: &mut [Stmt]) -> Vec<u32> {
             }
             Stmt::Inst(_) => {}
             Stmt::For { body, .. } => bits.extend(constants(body)),
+            Stmt::Let { .. } | Stmt::Barrier => {}
         }
     }
     bits

@@ -152,6 +152,7 @@ fn constants_of_different_sign_are_different_code() {
                 Stmt::Inst(Inst::Const { value, .. }) => *value = -*value,
                 Stmt::Inst(_) => {}
                 Stmt::For { body, .. } => negate(body),
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
     }

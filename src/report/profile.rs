@@ -84,7 +84,7 @@ impl Work {
         let touched = kernel.buffers.iter().zip(&buffers);
         // Scratch stays in the nearest cache.
         let bytes = touched
-            .filter(|(buffer, _)| buffer.access != Access::Local)
+            .filter(|(buffer, _)| !matches!(buffer.access, Access::Local | Access::Shared))
             .map(|(_, footprint)| footprint.loaded_bytes + footprint.stored_bytes)
             .sum();
         let fma_ms = flops as f64 / limits.flops_per_s * 1e3;

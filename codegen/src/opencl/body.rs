@@ -2,7 +2,10 @@
 //! first written, in the innermost block that holds all their uses.
 
 use super::{MultiplyAdd, Names, Options};
-use crate::ir::{Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary, Var};
+use crate::ir::{
+    Access, Addr, Binary, DType, Index, IndexOp, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt,
+    Unary, Var,
+};
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -69,6 +72,11 @@ impl<'k> Body<'k> {
                     self.body(body, text, depth + 1);
                     line(text, depth, "}");
                 }
+                Stmt::Let { var, value } => {
+                    let (index, name) = (self.names.index, self.var(*var));
+                    line(text, depth, &format!("{index} {name} = {};", self.index(value)));
+                }
+                Stmt::Barrier => line(text, depth, "barrier(CLK_LOCAL_MEM_FENCE);"),
             }
         }
     }
@@ -77,11 +85,22 @@ impl<'k> Body<'k> {
     fn inst(&self, inst: &Inst, declares: bool) -> Option<String> {
         let value = match *inst {
             Inst::Prefetch { .. } => return None,
-            Inst::Store { ref addr, src } => return Some(self.store(addr, src)),
+            Inst::Store { ref addr, src } => {
+                return Some(match self.condition(addr) {
+                    None => self.store(addr, src),
+                    Some(condition) => format!("if ({condition}) {}", self.store(addr, src)),
+                });
+            }
             Inst::Const { dst, value } => spread(self.kernel.lanes(dst), constant(value)),
-            Inst::Load { dst, ref addr } => self.load(addr, self.kernel.lanes(dst)),
-            Inst::Splat { dst, ref addr } => spread(self.kernel.lanes(dst), self.load(addr, 1)),
+            Inst::Load { dst, ref addr } => self.guarded_load(addr, self.kernel.lanes(dst)),
+            Inst::Splat { dst, ref addr } => {
+                spread(self.kernel.lanes(dst), self.guarded_load(addr, 1))
+            }
             Inst::Broadcast { dst, src } => spread(self.kernel.lanes(dst), name(src)),
+            Inst::Lane { src, lane, .. } => match self.kernel.lanes(src) {
+                1 => name(src),
+                _ => format!("{}.s{lane:x}", name(src)),
+            },
             Inst::Unary { op, src, .. } => self.unary(op, src),
             Inst::Binary { op, a, b, .. } => {
                 let (a, b) = (name(a), name(b));
@@ -127,7 +146,61 @@ impl<'k> Body<'k> {
         }
     }
 
+    /// What the guards of an address ask for.
+    fn condition(&self, addr: &Addr) -> Option<String> {
+        let unsigned = if self.names.index == "int" { "uint" } else { "ulong" };
+        // Of a negative number the unsigned one is larger than any count.
+        let conditions: Vec<String> = (addr.guards.iter())
+            .map(|guard| format!("({unsigned}){} < {}", self.var(guard.var), guard.count))
+            .collect();
+        (!conditions.is_empty()).then(|| conditions.join(" && "))
+    }
+
+    fn guarded_load(&self, addr: &Addr, lanes: u8) -> String {
+        match self.condition(addr) {
+            None => self.load(addr, lanes),
+            Some(condition) => {
+                let zero = spread(lanes, "0.0f".to_owned());
+                format!("({condition}) ? {} : {zero}", self.load(addr, lanes))
+            }
+        }
+    }
+
+    /// A vector of four that lies as such in memory.
+    fn aligned(&self, addr: &Addr, lanes: u8) -> Option<String> {
+        let buffer = &self.kernel.buffers[usize::from(addr.buffer.0)];
+        let fits = |by: i64| by % 4 == 0;
+        let known = buffer.access == Access::Shared
+            || (self.options.aligned && buffer.access != Access::Local);
+        let aligned = lanes == 4
+            && known
+            && buffer.dtype == DType::F32
+            && fits(addr.offset)
+            && addr.terms.iter().all(|t| fits(t.1));
+        aligned.then(|| {
+            let space = match buffer.access {
+                Access::Shared => "local",
+                Access::Read => "global const",
+                _ => "global",
+            };
+            format!("*({space} float4 *)({} + {})", self.buffer(addr), grouped(&self.at(addr)))
+        })
+    }
+
+    /// The value of a named sum.
+    fn index(&self, value: &Index) -> String {
+        let sum = self.sum(value.offset, &value.terms);
+        match value.op {
+            IndexOp::Sum => sum,
+            IndexOp::Div(by) => format!("{} / {by}", grouped(&sum)),
+            IndexOp::Rem(by) => format!("{} % {by}", grouped(&sum)),
+        }
+    }
+
     fn load(&self, addr: &Addr, lanes: u8) -> String {
+        if let Some(vector) = self.aligned(addr, lanes) {
+            return vector;
+        }
         let (buffer, at) = (self.buffer(addr), self.at(addr));
         match (self.kernel.buffers[usize::from(addr.buffer.0)].dtype, lanes) {
             (DType::F32, 1) => format!("{buffer}[{at}]"),
@@ -147,6 +220,9 @@ impl<'k> Body<'k> {
     }
 
     fn store(&self, addr: &Addr, src: Reg) -> String {
+        if let Some(vector) = self.aligned(addr, self.kernel.lanes(src)) {
+            return format!("{vector} = {};", name(src));
+        }
         let (buffer, at) = (self.buffer(addr), self.at(addr));
         match self.kernel.lanes(src) {
             1 => format!("{buffer}[{at}] = {};", name(src)),
@@ -162,8 +238,11 @@ impl<'k> Body<'k> {
         &self.names.vars[usize::from(var.0)]
     }
 
-    /// Positive terms first: no text begins with a sign unless all is negative.
     fn at(&self, addr: &Addr) -> String {
+        self.sum(addr.offset, &addr.terms)
+    }
+
+    fn sum(&self, offset: i64, terms: &[(Var, i64)]) -> String {
         let mut text = String::new();
         let sign = |text: &mut String, negative: bool| match (text.is_empty(), negative) {
             (true, false) => {}
@@ -171,7 +250,7 @@ impl<'k> Body<'k> {
             (false, false) => text.push_str(" + "),
             (false, true) => text.push_str(" - "),
         };
-        for &(var, coefficient) in &addr.terms {
+        for &(var, coefficient) in terms {
             sign(&mut text, coefficient < 0);
             let size = coefficient.unsigned_abs();
             if size > 1 {
@@ -179,9 +258,9 @@ impl<'k> Body<'k> {
             }
             text.push_str(self.var(var));
         }
-        if addr.offset != 0 || addr.terms.is_empty() {
-            sign(&mut text, addr.offset < 0);
-            let _ = write!(text, "{}", addr.offset.unsigned_abs());
+        if offset != 0 || terms.is_empty() {
+            sign(&mut text, offset < 0);
+            let _ = write!(text, "{}", offset.unsigned_abs());
         }
         text
     }
@@ -245,6 +324,7 @@ impl Homes {
                     }
                 }
                 Stmt::For { body, .. } => self.body(body),
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
             self.path.pop();
         }

@@ -1,6 +1,7 @@
 //! Emitter 3: Kernel IR to OpenCL C 1.2, as readable text.
 //!
-//! One iteration of the parallel space is one work-item. Registers become private variables of
+//! One iteration of the parallel space is one work-item, or, where the kernel has items, one
+//! work-group. Registers become private variables of
 //! `float` or `floatN`, loops stay counted loops, addresses stay sums of loop variables: the
 //! driver's compiler allocates registers and reduces strengths.
 //!
@@ -11,7 +12,7 @@
 mod body;
 mod names;
 
-use crate::ir::{Access, DType, Kernel};
+use crate::ir::{Access, DType, IndexOp, Kernel, ParallelDim, Stmt, Var};
 use crate::verify::Verified;
 use body::Body;
 use std::collections::HashSet;
@@ -27,16 +28,27 @@ pub struct Options {
     pub private_bytes: usize,
     /// How a multiply-add is written.
     pub multiply_add: MultiplyAdd,
+    /// Every buffer begins at a multiple of 16 bytes of its memory object: four floats may be
+    /// loaded as one.
+    pub aligned: bool,
 }
 
 impl Options {
     /// For a CPU: one iteration a work-item, one work-item a group, scratch on the stack.
-    pub const CPU: Options =
-        Options { work_group: 1, private_bytes: 256 * 1024, multiply_add: MultiplyAdd::Fused };
+    pub const CPU: Options = Options {
+        work_group: 1,
+        private_bytes: 256 * 1024,
+        multiply_add: MultiplyAdd::Fused,
+        aligned: false,
+    };
 
     /// For a GPU: iterations next to each other run side by side.
-    pub const GPU: Options =
-        Options { work_group: 64, private_bytes: 1024, multiply_add: MultiplyAdd::Fused };
+    pub const GPU: Options = Options {
+        work_group: 64,
+        private_bytes: 1024,
+        multiply_add: MultiplyAdd::Fused,
+        aligned: true,
+    };
 }
 
 /// The function for `a * b + c`.
@@ -120,14 +132,24 @@ pub fn program<'s>(sources: impl IntoIterator<Item = &'s Source>) -> String {
 pub fn emit(kernel: &Verified, options: &Options) -> Result<Source, OpenClError> {
     let extent = kernel.extent();
     let too_many = || OpenClError::TooManyItems { kernel: kernel.name.clone(), extent };
-    let items = usize::try_from(extent).map_err(|_| too_many())?;
-    let group = options.work_group.max(1);
-    let global = items.checked_next_multiple_of(group).ok_or_else(too_many)?;
+    let iterations = usize::try_from(extent).map_err(|_| too_many())?;
+    let grouped = !kernel.items.is_empty();
+    // Groups have at most 1024 items.
+    let group = if grouped { kernel.group() as usize } else { options.work_group.max(1) };
+    let global = match grouped {
+        true => iterations.checked_mul(group),
+        false => iterations.checked_next_multiple_of(group),
+    };
+    let global = global.ok_or_else(too_many)?;
     let scratch = Scratch::of(kernel, options.private_bytes);
     let mut printer = Printer::new(kernel);
     let kernel_name = format!("alexc_{}", kernel.name);
     printer.head(&kernel_name, group, &scratch);
-    printer.begin_item(items, global, &scratch);
+    if grouped {
+        printer.begin_group();
+    } else {
+        printer.begin_item(iterations, global, &scratch);
+    }
     Body::new(kernel, &printer.names, options).print(&mut printer.text, printer.depth);
     printer.end();
     Ok(Source {
@@ -196,20 +218,51 @@ impl Names {
     }
 }
 
-/// The largest number that the evaluation of an address or of an iteration's number can meet.
+/// The largest number that the evaluation of an address, of a named sum or of an iteration's
+/// number can meet.
 fn reach(kernel: &Kernel) -> i128 {
-    let counts = kernel.trip_counts();
-    let mut most = i128::from(kernel.extent());
-    kernel.for_each_inst(&mut |inst, _| {
-        if let Some(addr) = inst.addr() {
-            let term = |&(var, coefficient): &(crate::ir::Var, i64)| {
-                i128::from(coefficient.unsigned_abs()) * i128::from(counts[usize::from(var.0)])
-            };
-            let sum: i128 = addr.terms.iter().map(term).sum();
-            most = most.max(sum + i128::from(addr.offset.unsigned_abs()) + 16);
+    fn sum(largest: &[i128], offset: i64, terms: &[(Var, i64)]) -> i128 {
+        let term =
+            |&(var, by): &(Var, i64)| i128::from(by.unsigned_abs()) * largest[usize::from(var.0)];
+        i128::from(offset.unsigned_abs()) + terms.iter().map(term).sum::<i128>()
+    }
+    fn walk(body: &[Stmt], largest: &mut [i128], most: &mut i128) {
+        for stmt in body {
+            match stmt {
+                Stmt::For { body, .. } => walk(body, largest, most),
+                Stmt::Let { var, value } => {
+                    let size = sum(largest, value.offset, &value.terms);
+                    *most = size.max(*most);
+                    largest[usize::from(var.0)] = match value.op {
+                        IndexOp::Sum => size,
+                        IndexOp::Div(by) => size / i128::from(by.max(1)),
+                        IndexOp::Rem(by) => size.min(by.into()),
+                    };
+                }
+                Stmt::Inst(inst) => {
+                    if let Some(addr) = inst.addr() {
+                        let mut bounded = largest.to_vec();
+                        for guard in &addr.guards {
+                            let bound = &mut bounded[usize::from(guard.var.0)];
+                            *bound = i128::from(guard.count).min(*bound);
+                        }
+                        // A vector's last element lies behind its first.
+                        *most = (sum(&bounded, addr.offset, &addr.terms) + 16).max(*most);
+                    }
+                }
+                Stmt::Barrier => {}
+            }
         }
-    });
+    }
+    let mut largest: Vec<i128> = kernel.trip_counts().into_iter().map(i128::from).collect();
+    let mut most = i128::from(kernel.extent()) * i128::from(kernel.group());
+    walk(&kernel.body, &mut largest, &mut most);
     most
+}
+
+/// Bound from the outside; the others are declared in the function.
+fn is_parameter(access: Access) -> bool {
+    !matches!(access, Access::Local | Access::Shared)
 }
 
 /// The function around the body.
@@ -241,7 +294,7 @@ impl<'k> Printer<'k> {
         self.line(&format!("kernel __attribute__((reqd_work_group_size({group}, 1, 1)))"));
         let mut params = Vec::new();
         for (index, buffer) in self.kernel.buffers.iter().enumerate() {
-            if buffer.access != Access::Local {
+            if is_parameter(buffer.access) {
                 let name = &self.names.buffers[index];
                 let pointer = pointer(buffer.dtype, buffer.access);
                 let what =
@@ -265,7 +318,7 @@ impl<'k> Printer<'k> {
         }
         self.depth = 1;
         for (index, buffer) in self.kernel.buffers.iter().enumerate() {
-            if buffer.access != Access::Local {
+            if is_parameter(buffer.access) {
                 let name = &self.names.buffers[index];
                 let pointer = pointer(buffer.dtype, buffer.access);
                 self.line(&format!("{pointer}{name} = {name}_base + {name}_first;"));
@@ -302,11 +355,37 @@ impl<'k> Printer<'k> {
                 self.line(&format!("if (item >= {items}) return;"));
             }
         }
+        let kernel = self.kernel;
+        self.dimensions("item", &kernel.parallel);
+    }
+
+    /// Finds the work-group's iteration and the work-item's place in the group.
+    fn begin_group(&mut self) {
+        let index = self.names.index;
+        for (position, buffer) in self.kernel.buffers.iter().enumerate() {
+            if buffer.access == Access::Shared {
+                let name = &self.names.buffers[position];
+                self.line(&format!(
+                    "local float {name}[{}] __attribute__((aligned(16)));",
+                    buffer.len
+                ));
+            }
+        }
+        let kernel = self.kernel;
+        self.line(&format!("{index} group = ({index})get_group_id(0);"));
+        self.dimensions("group", &kernel.parallel);
+        self.line(&format!("{index} item = ({index})get_local_id(0);"));
+        self.dimensions("item", &kernel.items);
+    }
+
+    /// The variables of a space out of a number, the last one fastest.
+    fn dimensions(&mut self, number: &str, dims: &[ParallelDim]) {
+        let index = self.names.index;
         let mut inner = 1;
         let mut lines = Vec::new();
-        for (position, dim) in self.kernel.parallel.iter().enumerate().rev() {
+        for (position, dim) in dims.iter().enumerate().rev() {
             let name = &self.names.vars[usize::from(dim.var.0)];
-            let rest = if inner == 1 { "item".to_owned() } else { format!("item / {inner}") };
+            let rest = if inner == 1 { number.to_owned() } else { format!("{number} / {inner}") };
             let value = if position == 0 { rest } else { format!("{rest} % {}", dim.count) };
             lines.push(format!("{index} {name} = {value};"));
             inner *= u64::from(dim.count);

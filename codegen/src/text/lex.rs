@@ -21,7 +21,7 @@ pub(super) enum Token<'a> {
     Word(&'a str),
     /// Begins with a digit; not checked further.
     Number(&'a str),
-    /// One of `{ } [ ] ( ) : , = * + -`.
+    /// One of `{ } [ ] ( ) : , = * + - < / %`.
     Sign(char),
     /// `..`
     Range,
@@ -86,9 +86,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Position, Token<'_>)>, ParseErro
                     (length, Some(Token::Word(&rest[..length])))
                 }
                 '.' if rest.starts_with("..") => (2, Some(Token::Range)),
-                '{' | '}' | '[' | ']' | '(' | ')' | ':' | ',' | '=' | '*' | '+' | '-' => {
-                    (1, Some(Token::Sign(first)))
-                }
+                '{' | '}' | '[' | ']' | '(' | ')' | ':' | ',' | '=' | '*' | '+' | '-' | '<'
+                | '/' | '%' => (1, Some(Token::Sign(first))),
                 c => return Err(position.error(format!("{c:?} has no meaning here"))),
             };
             tokens.extend(token.map(|token| (position, token)));

@@ -15,6 +15,9 @@
 //! }
 //! ```
 //!
+//! Kernels for groups of items say `items i in 0..256` behind the parallel space, `barrier`,
+//! `let q = [p + 3] / 13` (or `%`, or the sum alone) and, behind an address, `if q < 13`.
+//!
 //! Loop variables are numbered in the order in which their loops open, registers by their names.
 //! A register's type stands wherever it is written; registers never written are declared above
 //! the body (`register v7:f32x8`). `;` begins a comment.
@@ -24,6 +27,7 @@ mod parse;
 mod print;
 
 pub use print::InstText;
+pub(crate) use print::LetText;
 
 use crate::ir::Kernel;
 use crate::verify::Place;

@@ -4,8 +4,8 @@
 use super::lex::{Position, Token, tokens};
 use super::{ParseError, Parsed};
 use crate::ir::{
-    Access, Addr, Binary, Buffer, BufferId, DType, Inst, Kernel, ParallelDim, Reduce, Reg, Stmt,
-    Unary, Var,
+    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel,
+    ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use crate::verify::MAX_LOOP_DEPTH;
 use std::collections::BTreeMap;
@@ -117,6 +117,7 @@ impl<'t> Parser<'t> {
                     vars: Vec::new(),
                     regs: Vec::new(),
                     parallel: Vec::new(),
+                    items: Vec::new(),
                     body: Vec::new(),
                 },
                 line,
@@ -142,12 +143,21 @@ impl<'t> Parser<'t> {
         }
         reading.parsed.parallel_line = self.take().0.line;
         // An empty space is the verifier's to refuse.
-        while self.peek() != Token::Sign('{') {
+        while !matches!(self.peek(), Token::Sign('{') | Token::Word("items"))
+            || matches!(self.tokens.get(self.next + 1), Some((_, Token::Word("in"))))
+        {
             if !reading.parsed.kernel.parallel.is_empty() {
                 self.sign(',')?;
             }
             let (var, count) = self.loop_head(&mut reading)?;
             reading.parsed.kernel.parallel.push(ParallelDim { var, count });
+        }
+        if self.peek() == Token::Word("items") {
+            self.take();
+            while reading.parsed.kernel.items.is_empty() || self.accept(',') {
+                let (var, count) = self.loop_head(&mut reading)?;
+                reading.parsed.kernel.items.push(ParallelDim { var, count });
+            }
         }
         self.sign('{')?;
         reading.parsed.kernel.body = self.body(&mut reading, 0)?;
@@ -169,10 +179,11 @@ impl<'t> Parser<'t> {
         let len = self.number("the buffer's length")?;
         self.sign(']')?;
         let (position, text) = self.word("an access")?;
-        let access = [Access::Read, Access::Write, Access::ReadWrite, Access::Local]
-            .into_iter()
-            .find(|a| a.name() == text)
-            .ok_or_else(|| position.error(format!("no access is called `{text}`")))?;
+        let access =
+            [Access::Read, Access::Write, Access::ReadWrite, Access::Local, Access::Shared]
+                .into_iter()
+                .find(|a| a.name() == text)
+                .ok_or_else(|| position.error(format!("no access is called `{text}`")))?;
         let buffers = &mut reading.parsed.kernel.buffers;
         if buffers.len() > usize::from(u16::MAX) {
             return Err(keyword.error("more than 65536 buffers"));
@@ -197,21 +208,45 @@ impl<'t> Parser<'t> {
             _ => return self.expected("`..`"),
         };
         let count = self.number("a trip count")?;
+        Ok((self.new_var(reading, position, name)?, count))
+    }
+
+    /// Numbers a variable and puts it in scope.
+    fn new_var(
+        &self,
+        reading: &mut Reading<'t>,
+        position: Position,
+        name: &'t str,
+    ) -> Result<Var, ParseError> {
         let vars = &mut reading.parsed.kernel.vars;
         let Ok(index) = u16::try_from(vars.len()) else {
             return Err(position.error("more than 65536 loops"));
         };
         vars.push(name.to_owned());
         reading.scope.push((name, Var(index)));
-        Ok((Var(index), count))
+        Ok(Var(index))
     }
 
     /// Statements up to the closing brace, which stays.
     fn body(&mut self, reading: &mut Reading<'t>, depth: usize) -> Result<Vec<Stmt>, ParseError> {
         let mut body = Vec::new();
+        let scope = reading.scope.len();
         while self.peek() != Token::Sign('}') {
             let position = self.position();
             reading.parsed.statement_lines.push(position.line);
+            if self.peek() == Token::Word("barrier") {
+                self.take();
+                body.push(Stmt::Barrier);
+                continue;
+            }
+            if self.peek() == Token::Word("let") {
+                self.take();
+                let (position, name) = self.word("a variable")?;
+                self.sign('=')?;
+                let value = self.index(reading)?;
+                body.push(Stmt::Let { var: self.new_var(reading, position, name)?, value });
+                continue;
+            }
             if self.peek() != Token::Word("for") {
                 body.push(Stmt::Inst(self.inst(reading)?));
                 continue;
@@ -229,6 +264,7 @@ impl<'t> Parser<'t> {
             reading.scope.pop();
             body.push(Stmt::For { var, count, body: inner });
         }
+        reading.scope.truncate(scope);
         Ok(body)
     }
 
@@ -246,7 +282,10 @@ impl<'t> Parser<'t> {
                 return Ok(Inst::Prefetch { addr: self.addr(reading)? });
             }
             Token::Word(word) if register_number(word).is_some() => {}
-            _ => return self.expected("a register, `store`, `prefetch`, `for` or `}`"),
+            _ => {
+                return self
+                    .expected("a register, `store`, `prefetch`, `for`, `let`, `barrier` or `}`");
+            }
         }
         let dst = self.typed_register(reading)?;
         self.sign('=')?;
@@ -256,6 +295,11 @@ impl<'t> Parser<'t> {
             "load" => return Ok(Inst::Load { dst, addr: self.addr(reading)? }),
             "splat" => return Ok(Inst::Splat { dst, addr: self.addr(reading)? }),
             "broadcast" => return Ok(Inst::Broadcast { dst, src: self.register(reading)? }),
+            "lane" => {
+                let src = self.register(reading)?;
+                self.sign(',')?;
+                return Ok(Inst::Lane { dst, src, lane: self.number("a lane")? });
+            }
             "fma" => {
                 let a = self.register(reading)?;
                 self.sign(',')?;
@@ -329,6 +373,41 @@ impl<'t> Parser<'t> {
             .position(|b| b.name == name)
             .and_then(|index| u16::try_from(index).ok())
             .ok_or_else(|| position.error(format!("no buffer is called `{name}`")))?;
+        let (offset, terms) = self.sum(reading)?;
+        let mut guards = Vec::new();
+        if self.peek() == Token::Word("if") {
+            self.take();
+            loop {
+                let (position, name) = self.word("a variable")?;
+                let var = reading.var(position, name)?;
+                self.sign('<')?;
+                guards.push(Guard { var, count: self.number("a bound")? });
+                // A store goes on with a comma and a register.
+                let next = self.tokens.get(self.next + 2).map(|t| t.1);
+                if self.peek() != Token::Sign(',') || next != Some(Token::Sign('<')) {
+                    break;
+                }
+                self.take();
+            }
+        }
+        Ok(Addr { buffer: BufferId(buffer), offset, terms, guards })
+    }
+
+    /// The value of a `let`.
+    fn index(&mut self, reading: &Reading<'t>) -> Result<Index, ParseError> {
+        let (offset, terms) = self.sum(reading)?;
+        let op = if self.accept('/') {
+            IndexOp::Div(self.number("a divisor")?)
+        } else if self.accept('%') {
+            IndexOp::Rem(self.number("a divisor")?)
+        } else {
+            IndexOp::Sum
+        };
+        Ok(Index { offset, terms, op })
+    }
+
+    /// An affine sum in square brackets.
+    fn sum(&mut self, reading: &Reading<'t>) -> Result<(i64, Vec<(Var, i64)>), ParseError> {
         self.sign('[')?;
         let mut offset = None;
         let mut terms = Vec::new();
@@ -370,7 +449,7 @@ impl<'t> Parser<'t> {
         }
         self.sign(']')?;
         terms.sort_unstable_by_key(|t| t.0);
-        Ok(Addr { buffer: BufferId(buffer), offset: offset.unwrap_or(0), terms })
+        Ok((offset.unwrap_or(0), terms))
     }
 
     fn constant(&mut self) -> Result<f32, ParseError> {

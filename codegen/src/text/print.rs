@@ -1,6 +1,8 @@
 //! Printing kernels.
 
-use crate::ir::{Access, Addr, Binary, BufferId, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var};
+use crate::ir::{
+    Access, Addr, Binary, BufferId, Index, IndexOp, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var,
+};
 use std::fmt::{self, Display, Formatter};
 
 impl Unary {
@@ -60,6 +62,7 @@ impl Access {
             Access::Write => "write",
             Access::ReadWrite => "readwrite",
             Access::Local => "local",
+            Access::Shared => "shared",
         }
     }
 }
@@ -115,7 +118,23 @@ struct AddrText<'a>(&'a Kernel, &'a Addr);
 impl Display for AddrText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let AddrText(kernel, addr) = *self;
-        write!(f, "{}[", BufferText(kernel, addr.buffer))?;
+        write!(f, "{}", BufferText(kernel, addr.buffer))?;
+        SumText(kernel, addr.offset, &addr.terms).fmt(f)?;
+        for (index, guard) in addr.guards.iter().enumerate() {
+            let word = if index == 0 { " if" } else { "," };
+            write!(f, "{word} {} < {}", VarText(kernel, guard.var), guard.count)?;
+        }
+        Ok(())
+    }
+}
+
+/// An affine sum in square brackets.
+struct SumText<'a>(&'a Kernel, i64, &'a [(Var, i64)]);
+
+impl Display for SumText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let SumText(kernel, offset, terms) = *self;
+        f.write_str("[")?;
         let mut first = true;
         let mut sign = |f: &mut Formatter<'_>, negative: bool| {
             let text = match (std::mem::take(&mut first), negative) {
@@ -126,16 +145,16 @@ impl Display for AddrText<'_> {
             };
             f.write_str(text)
         };
-        for &(var, coefficient) in &addr.terms {
+        for &(var, coefficient) in terms {
             sign(f, coefficient < 0)?;
             match coefficient.unsigned_abs() {
                 1 => write!(f, "{}", VarText(kernel, var))?,
                 size => write!(f, "{size}*{}", VarText(kernel, var))?,
             }
         }
-        if addr.offset != 0 || addr.terms.is_empty() {
-            sign(f, addr.offset < 0)?;
-            write!(f, "{}", addr.offset.unsigned_abs())?;
+        if offset != 0 || terms.is_empty() {
+            sign(f, offset < 0)?;
+            write!(f, "{}", offset.unsigned_abs())?;
         }
         f.write_str("]")
     }
@@ -175,6 +194,7 @@ impl Display for InstText<'_> {
             Inst::Load { ref addr, .. } => write!(f, "load {}", AddrText(kernel, addr)),
             Inst::Splat { ref addr, .. } => write!(f, "splat {}", AddrText(kernel, addr)),
             Inst::Broadcast { src, .. } => write!(f, "broadcast {}", RegText(src)),
+            Inst::Lane { src, lane, .. } => write!(f, "lane {}, {lane}", RegText(src)),
             Inst::Store { ref addr, src } => {
                 write!(f, "store {}, {}", AddrText(kernel, addr), RegText(src))
             }
@@ -191,6 +211,26 @@ impl Display for InstText<'_> {
     }
 }
 
+/// `let q = [p + 3] / 13`.
+pub(crate) struct LetText<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) var: Var,
+    pub(crate) value: &'a Index,
+}
+
+impl Display for LetText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let LetText { kernel, var, value } = *self;
+        let sum = SumText(kernel, value.offset, &value.terms);
+        write!(f, "let {} = {sum}", VarText(kernel, var))?;
+        match value.op {
+            IndexOp::Sum => Ok(()),
+            IndexOp::Div(by) => write!(f, " / {by}"),
+            IndexOp::Rem(by) => write!(f, " % {by}"),
+        }
+    }
+}
+
 fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_>) -> fmt::Result {
     for stmt in body {
         write!(f, "{:1$}", "", 2 * depth)?;
@@ -201,6 +241,10 @@ fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_
                 print_body(kernel, body, depth + 1, f)?;
                 writeln!(f, "{:1$}}}", "", 2 * depth)?;
             }
+            Stmt::Let { var, value } => {
+                writeln!(f, "{}", LetText { kernel, var: *var, value })?;
+            }
+            Stmt::Barrier => writeln!(f, "barrier")?,
         }
     }
     Ok(())
@@ -215,6 +259,7 @@ fn mark_written(body: &[Stmt], written: &mut [bool]) {
                 }
             }
             Stmt::For { body, .. } => mark_written(body, written),
+            Stmt::Let { .. } | Stmt::Barrier => {}
         }
     }
 }
@@ -244,6 +289,10 @@ impl Display for Kernel {
         for (index, dim) in self.parallel.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{} in 0..{}", VarText(self, dim.var), dim.count)?;
+        }
+        for (index, dim) in self.items.iter().enumerate() {
+            let comma = if index == 0 { " items" } else { "," };
+            write!(f, "{comma} {} in 0..{}", VarText(self, dim.var), dim.count)?;
         }
         writeln!(f, " {{")?;
         print_body(self, &self.body, 2, f)?;

@@ -42,6 +42,12 @@ const SCRATCH: usize = 3;
 /// Why a kernel cannot be emitted for a level. A mistake of the lowering, never of the user.
 #[derive(Debug, thiserror::Error)]
 pub enum X86Error {
+    /// A kernel for groups of items.
+    #[error("kernel {kernel} is written for groups of items, which only OpenCL has")]
+    Grouped {
+        /// Name of the kernel.
+        kernel: String,
+    },
     /// Registers wider than the level has.
     #[error("kernel {kernel}: {lanes} lanes need AVX-512, which {level} lacks")]
     TooWide {
@@ -64,6 +70,9 @@ pub enum X86Error {
 pub fn emit(kernel: &Verified, level: Level) -> Result<KernelCode, X86Error> {
     if level < Level::V3 {
         return Err(X86Error::NoAvx2 { level });
+    }
+    if !kernel.is_plain() {
+        return Err(X86Error::Grouped { kernel: kernel.name.clone() });
     }
     let wide = level >= Level::V4;
     if let (false, Some(&lanes)) = (wide, kernel.regs.iter().find(|&&lanes| lanes > 8)) {
@@ -477,6 +486,8 @@ impl<'a> Emitter<'a> {
                 self.fma(dst, [a, b, c], folded);
                 self.put(dst);
             }
+            // No plain kernel has it.
+            Inst::Lane { .. } => {}
             Inst::Reduce { op, dst, src } => {
                 let from = self.get(src, 1);
                 let to = self.target(dst);

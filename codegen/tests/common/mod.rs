@@ -257,6 +257,7 @@ fn fit_inputs(kernel: &mut Kernel) {
                     counts.push(i64::from(*count));
                     walk(body, counts, visit);
                 }
+                Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
     }
