@@ -112,6 +112,12 @@ impl fmt::Display for Layout {
     }
 }
 
+/// Every value as the caller sees it, `[n][c][h][w]`: blocks of one channel and no halo.
+pub fn dense(graph: &Graph) -> Vec<Layout> {
+    let dense = |shape| Layout { block: 1, ..Layout::blocked(shape) };
+    graph.values.iter().map(|value| dense(value.shape)).collect()
+}
+
 /// Chooses the layout of every value from what reads it.
 pub fn assign(graph: &Graph, algorithms: &[Algorithm]) -> Vec<Layout> {
     let mut layouts: Vec<Layout> =

@@ -2,7 +2,7 @@
 //! it fits the plan. Whether the text computes the right thing is tested where a device is.
 
 use alexc::compile::Options;
-use alexc::compile::opencl::{Device, Schedule, compile};
+use alexc::compile::opencl::{Device, compile};
 use alexc::graph::build::{BuildOptions, build};
 use alexc::spec;
 use alexc_codegen::ir::{Access, DType};
@@ -31,7 +31,7 @@ fn every_kernel_of_every_net_is_printed() {
         for (width, dtype) in [(4, DType::F32), (8, DType::F16), (16, DType::I8)] {
             let mut options = Options::new(Target::host().unwrap());
             options.weights_dtype = dtype;
-            let device = Device { schedule: Schedule::Cpu, vector_width: width, fma: true };
+            let device = Device { vector_width: width, ..Device::CPU };
             let net = compile(&graph, &options, device).unwrap();
             assert_eq!(net.sources.len(), net.kernels.len(), "{name}");
             let mut names = HashSet::new();

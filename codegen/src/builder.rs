@@ -103,6 +103,11 @@ impl<T: Into<Affine>> From<T> for At {
 }
 
 impl At {
+    /// Another position under the same conditions.
+    pub fn alike(&self, at: impl Into<Affine>) -> At {
+        At { affine: at.into(), guards: self.guards.clone() }
+    }
+
     /// Accessed only where `0 <= var < count`; the variable is a single one, as [`Builder::var`]
     /// gives it. A constant inside the bounds needs no condition.
     pub fn within(mut self, var: &Affine, count: usize) -> At {

@@ -107,6 +107,9 @@ pub struct CompileArgs {
     /// Which emitter makes the machine code; by default the widest that the CPU allows
     #[arg(long, value_enum)]
     pub emitter: Option<EmitterArg>,
+    /// What OpenCL kernels are shaped for; by default what the device is
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleArg>,
 }
 
 /// Where a net runs.
@@ -119,6 +122,24 @@ pub struct DeviceArgs {
     /// Threads; by default ALEXC_NUM_THREADS or the number of cores
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+}
+
+/// `--schedule`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// Vectors, one work-item a tile.
+    Cpu,
+    /// Work-groups that share memory.
+    Gpu,
+}
+
+impl From<ScheduleArg> for crate::compile::opencl::Schedule {
+    fn from(arg: ScheduleArg) -> Self {
+        match arg {
+            ScheduleArg::Cpu => Self::Cpu,
+            ScheduleArg::Gpu => Self::Gpu,
+        }
+    }
 }
 
 /// `--math`.
@@ -292,7 +313,7 @@ pub enum Stage {
     Clif,
     /// Machine code.
     Asm,
-    /// OpenCL C, as for a CPU with 256-bit vectors.
+    /// OpenCL C, as for a CPU with 256-bit vectors or, with --schedule gpu, for a large GPU.
     Opencl,
 }
 

@@ -1,6 +1,6 @@
 //! `alexc dump`: what a stage made, as text.
 
-use super::args::{DumpArgs, Stage};
+use super::args::{DumpArgs, ScheduleArg, Stage};
 use super::failure::{Failure, write};
 use super::{load, tuning};
 use crate::compile::opencl::{self, OpenClNet};
@@ -30,7 +30,11 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
             let mut options = tuning::options(&graph, common, &args.compile, triple, threads)?;
             let layer = args.layer.as_deref();
             if stage == Stage::Opencl {
-                opencl_text(&opencl::compile(&graph, &options, opencl::Device::CPU)?, layer)
+                let device = match args.compile.schedule {
+                    Some(ScheduleArg::Gpu) => opencl::Device::GPU,
+                    _ => opencl::Device::CPU,
+                };
+                opencl_text(&opencl::compile(&graph, &options, device)?, layer)
             } else {
                 options.texts = matches!(stage, Stage::Clif | Stage::Asm);
                 later_stage(&compile(&graph, &options)?, stage, layer)

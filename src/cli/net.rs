@@ -205,7 +205,7 @@ fn from_module(wish: &Wish<'_>) -> Result<Net, Failure> {
 
 /// A flag that changes how a net is compiled, where one was given.
 fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
-    let CompileArgs { math, no_fusion, ref target_cpu, emitter, weights_dtype, tune } =
+    let CompileArgs { math, no_fusion, ref target_cpu, emitter, weights_dtype, tune, schedule } =
         *wish.compile;
     [
         (wish.common.batch.is_some(), "--batch"),
@@ -216,6 +216,7 @@ fn flag_of_specs(wish: &Wish<'_>) -> Option<&'static str> {
         (math != MathArg::Fast, "--math"),
         (target_cpu != "native", "--target-cpu"),
         (emitter.is_some(), "--emitter"),
+        (schedule.is_some(), "--schedule"),
         (weights_dtype != WeightsArg::F32, "--weights-dtype"),
         (wish.weights.is_some_and(|weights| weights.starts_with("random:")), "--weights random:"),
     ]

@@ -1,10 +1,11 @@
 //! From arguments to a net on OpenCL devices.
 
-use super::args::CompileArgs;
+use super::args::{CompileArgs, ScheduleArg};
 use super::failure::{Failure, warn};
 use super::load::{self, Job, Loaded, Made};
 use super::memory;
 use crate::compile;
+use crate::compile::opencl::Device as Target;
 use crate::opencl::{self, Programs};
 use crate::tune::cache::Cache;
 use alexc_runtime::opencl::{Device, DeviceKind, Session, SetupError, Store};
@@ -23,7 +24,8 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let Job { graph, source, threads, common, compile } = job;
     let options = load::options(common, compile, None)?;
     let start = Instant::now();
-    let compiled = compile::opencl::compile(graph, &options, opencl::target(device))?;
+    let target = scheduled(opencl::target(device), compile.schedule);
+    let compiled = compile::opencl::compile(graph, &options, target)?;
     let net = opencl::net(&compiled);
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
@@ -40,12 +42,17 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let made = Made {
         device: about.label.clone(),
         target: about.name.clone(),
-        emitter: format!("OpenCL C, {} floats a vector", compiled.device.vectors().lanes),
+        emitter: compiled.device.to_string(),
         on_cpu: about.kind == DeviceKind::Cpu,
     };
     let threads = usize::try_from(about.units).unwrap_or(1);
     let net = compiled.net;
     Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
+}
+
+/// The device with the schedule that the user wants.
+fn scheduled(target: Target, wanted: Option<ScheduleArg>) -> Target {
+    wanted.map_or(target, |wanted| Target { schedule: wanted.into(), ..target })
 }
 
 /// What speaks of processors alone.

@@ -174,13 +174,17 @@ pub fn fuse(graph: &Graph, options: &Options) -> Result<Graph, CompileError> {
     Ok(pass::run(graph.clone(), &PassOptions { fuse: options.fuse, ..Default::default() })?)
 }
 
-/// Everything that comes before machine code or OpenCL C, for a checked graph; kernels are tiled
-/// for `vectors`.
-pub fn prepare(
-    graph: &Graph,
-    options: &Options,
-    vectors: Vectors,
-) -> Result<Prepared, CompileError> {
+/// What kernels are shaped for.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// A CPU's vector registers.
+    Vectors(Vectors),
+    /// A GPU's work-groups.
+    Groups(lower::gpu::Parameters),
+}
+
+/// Everything that comes before machine code or OpenCL C, for a checked graph.
+pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepared, CompileError> {
     let mut timings = Timings::default();
     let start = Instant::now();
     let fused = fuse(graph, options)?;
@@ -190,8 +194,19 @@ pub fn prepare(
     let start = Instant::now();
     let choices = [&options.overrides[..], &options.tuned].concat();
     let algorithms = algorithm::choose(&fused, options.math, &choices)?;
-    let layouts = layout::assign(&fused, &algorithms);
-    let lowered = lower::lower(&fused, &algorithms, &layouts, vectors, options.weights_dtype);
+    let dtype = options.weights_dtype;
+    let (algorithms, layouts, lowered) = match kernels {
+        Shape::Vectors(vectors) => {
+            let layouts = layout::assign(&fused, &algorithms);
+            let lowered = lower::lower(&fused, &algorithms, &layouts, vectors, dtype);
+            (algorithms, layouts, lowered)
+        }
+        Shape::Groups(parameters) => {
+            let layouts = layout::dense(&fused);
+            let lowered = lower::gpu::lower(&fused, &layouts, dtype, &parameters);
+            (vec![Algorithm::Direct; fused.nodes.len()], layouts, lowered)
+        }
+    };
     let plan = plan::plan(&fused, &lowered, &layouts)?;
     let bound = plan::bind(&lowered, &plan)?;
     timings.lower = start.elapsed();
@@ -218,7 +233,7 @@ pub fn prepare(
 /// Compiles a graph that has been checked.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
     let emitter = options.emitter();
-    let mut net = prepare(graph, options, emitter.vectors())?;
+    let mut net = prepare(graph, options, Shape::Vectors(emitter.vectors()))?;
 
     let start = Instant::now();
     let emitted = emit::emit_all(&net.kernels, emitter, options)?;

@@ -1,9 +1,11 @@
 //! A net as OpenCL C: the same graph, prepared for a device that is described in a few numbers.
 
-use super::{CompileError, Options, Prepared, prepare, told};
+use super::{CompileError, Options, Prepared, Shape, prepare, told};
 use crate::graph::Graph;
 use crate::lower::Vectors;
+use crate::lower::gpu::Parameters;
 use alexc_codegen::opencl::{self, MultiplyAdd, Source};
+use std::fmt;
 use std::ops::Deref;
 use std::time::Instant;
 
@@ -25,11 +27,30 @@ pub struct Device {
     pub vector_width: usize,
     /// It has an instruction for fused multiply-add: `FP_FMA` among its capabilities.
     pub fma: bool,
+    /// How a GPU's kernels are shaped.
+    pub parameters: Parameters,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.schedule {
+            Schedule::Cpu => write!(f, "OpenCL C, {} floats a vector", self.vectors().lanes),
+            Schedule::Gpu => f.write_str("OpenCL C, work-groups"),
+        }
+    }
 }
 
 impl Device {
     /// A CPU with 256-bit vectors, which `dump` shows source for.
-    pub const CPU: Device = Device { schedule: Schedule::Cpu, vector_width: 8, fma: true };
+    pub const CPU: Device = Device {
+        schedule: Schedule::Cpu,
+        vector_width: 8,
+        fma: true,
+        parameters: Parameters::LARGE,
+    };
+
+    /// A large GPU.
+    pub const GPU: Device = Device { schedule: Schedule::Gpu, vector_width: 1, ..Device::CPU };
 
     /// What lowerings tile for.
     pub fn vectors(self) -> Vectors {
@@ -47,7 +68,11 @@ impl Device {
             Schedule::Cpu => opencl::Options::CPU,
             Schedule::Gpu => opencl::Options::GPU,
         };
-        opencl::Options { multiply_add, ..options }
+        let work_group = match self.schedule {
+            Schedule::Cpu => options.work_group,
+            Schedule::Gpu => self.parameters.single_items,
+        };
+        opencl::Options { multiply_add, work_group, ..options }
     }
 }
 
@@ -82,7 +107,11 @@ pub fn compile(
     options: &Options,
     device: Device,
 ) -> Result<OpenClNet, CompileError> {
-    let mut net = prepare(graph, options, device.vectors())?;
+    let shape = match device.schedule {
+        Schedule::Cpu => Shape::Vectors(device.vectors()),
+        Schedule::Gpu => Shape::Groups(device.parameters),
+    };
+    let mut net = prepare(graph, options, shape)?;
     let start = Instant::now();
     let printing = device.printing();
     let sources: Vec<Source> = net

@@ -93,13 +93,7 @@ fn normalise_row(
                 }
                 let base = b.fma(sum, scale, k);
                 let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
-                let result = if lrn.beta == 0.75 && lrn.k >= math::ROOT_LEAST {
-                    let factor = math::power_minus_three_quarters(b, base);
-                    b.binary(Binary::Mul, value, factor)
-                } else {
-                    let divisor = math::power(b, base, lrn.beta);
-                    b.binary(Binary::Div, value, divisor)
-                };
+                let result = math::normalised(b, value, base, lrn);
                 b.store(y_buffer, store_at(&cb, &x) + lane, result);
             }
         });

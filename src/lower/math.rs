@@ -1,7 +1,7 @@
 //! Functions spelled out in multiplications, additions, square roots and powers of two, so that
 //! every emitter computes them alike.
 
-use crate::graph::Activation;
+use crate::graph::{Activation, Lrn};
 use alexc_codegen::builder::Builder;
 use alexc_codegen::ir::{Binary, Reg, Unary};
 
@@ -86,7 +86,7 @@ fn tanh(b: &mut Builder, x: Reg) -> Reg {
 
 /// x^exponent for x > 0 and exponent >= 0: x^2.75 = x^2 * sqrt(x) * sqrt(sqrt(x)). Fractions that
 /// are no sum of few halves take up to 24 roots.
-pub(super) fn power(b: &mut Builder, x: Reg, exponent: f64) -> Reg {
+fn power(b: &mut Builder, x: Reg, exponent: f64) -> Reg {
     let mut product: Option<Reg> = None;
     let multiply = |b: &mut Builder, product: Option<Reg>, factor: Reg| match product {
         Some(p) => Some(b.binary(Binary::Mul, p, factor)),
@@ -120,12 +120,12 @@ pub(super) fn power(b: &mut Builder, x: Reg, exponent: f64) -> Reg {
 }
 
 /// Least argument for [`power_minus_three_quarters`]: the iteration needs a normal number.
-pub(super) const ROOT_LEAST: f64 = 1e-6;
+const ROOT_LEAST: f64 = 1e-6;
 
 /// x^(-3/4) for x >= [`ROOT_LEAST`], relative error at most 5.3e-7: the cube of x^(-1/4), which
 /// three steps of Newton's iteration z' = z (5/4 - x/4 z^4) find from a guess within 3.2%. Half
 /// the time of two square roots and a division, and the same bits on every CPU.
-pub(super) fn power_minus_three_quarters(b: &mut Builder, x: Reg) -> Reg {
+fn power_minus_three_quarters(b: &mut Builder, x: Reg) -> Reg {
     let minus_quarter = constant_like(b, x, -0.25);
     let five_quarters = constant_like(b, x, 1.25);
     let scaled = b.binary(Binary::Mul, x, minus_quarter);
@@ -138,4 +138,15 @@ pub(super) fn power_minus_three_quarters(b: &mut Builder, x: Reg) -> Reg {
     }
     let square = b.binary(Binary::Mul, z, z);
     b.binary(Binary::Mul, square, z)
+}
+
+/// `value / base^beta` of a response normalisation.
+pub(super) fn normalised(b: &mut Builder, value: Reg, base: Reg, lrn: &Lrn) -> Reg {
+    if lrn.beta == 0.75 && lrn.k >= ROOT_LEAST {
+        let factor = power_minus_three_quarters(b, base);
+        b.binary(Binary::Mul, value, factor)
+    } else {
+        let divisor = power(b, base, lrn.beta);
+        b.binary(Binary::Div, value, divisor)
+    }
 }

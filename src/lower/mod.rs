@@ -7,6 +7,7 @@
 mod conv;
 mod convert;
 mod elementwise;
+pub mod gpu;
 mod linear;
 mod lrn;
 mod math;

@@ -6,6 +6,7 @@ pub use store::Programs;
 
 use crate::compile::identifier;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
+use crate::lower::gpu::Parameters;
 use crate::session::{RunError, Session};
 use alexc_codegen::opencl::{self as source, PRELUDE, Source};
 use alexc_runtime::cpu::Arch;
@@ -23,6 +24,7 @@ pub fn target(device: &Device) -> Target {
         },
         vector_width: usize::try_from(about.vector_width).unwrap_or(1),
         fma: about.fma,
+        parameters: Parameters::of(&about.name, usize::try_from(about.units).unwrap_or(1)),
     }
 }
 

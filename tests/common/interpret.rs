@@ -1,7 +1,7 @@
-//! A compiled program by the interpreter: every step's kernel over buffers taken out of the blocks
+//! A compiled net by the interpreter: every step's kernel over buffers taken out of the blocks
 //! of memory that it is bound to. What nothing has written yet is NaN.
 
-use alexc::compile::Compiled;
+use alexc::compile::Prepared;
 use alexc_codegen::interp::{self, Data};
 use alexc_codegen::ir::DType;
 use alexc_runtime::program::{Base, Binding};
@@ -53,16 +53,15 @@ fn numbers(bytes: &[u8], dtype: DType) -> Data {
 }
 
 /// The output of a compiled net for an input; `weights` are packed for it.
-pub fn run(compiled: &Compiled, weights: &[u8], input: &[f32]) -> Vec<f32> {
-    let program = &compiled.program;
+pub fn run(net: &Prepared, weights: &[u8], input: &[f32]) -> Vec<f32> {
     let mut blocks = Blocks {
         input,
-        output: vec![f32::NAN; program.output_dims.iter().product()],
-        arena: vec![f32::NAN; program.arena_bytes / 4],
+        output: vec![f32::NAN; net.dims(net.fused.output).iter().product()],
+        arena: vec![f32::NAN; net.plan.arena_bytes / 4],
         weights,
     };
-    for step in &program.steps {
-        let kernel = &compiled.kernels[step.kernel];
+    for step in &net.steps {
+        let kernel = &net.kernels[step.kernel];
         let mut data: Vec<Data> = kernel
             .buffers
             .iter()

@@ -1,0 +1,186 @@
+//! Lowering for GPUs: activations lie dense, `[n][c][h][w]`; convolutions and linear layers are
+//! matrix products of tiles in shared memory (`product`), a linear layer of one image streams its
+//! weights (`vector`), and what touches each element once has an item for each element (`single`).
+//!
+//! The caller's input and output are read and written where they are: no kernel moves them.
+
+pub mod parameters;
+mod product;
+mod scalar_conv;
+mod single;
+mod softmax;
+mod vector;
+
+pub use parameters::Parameters;
+
+use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math};
+use crate::graph::{Epilogue, Graph, Node, Op};
+use crate::layout::Layout;
+use alexc_codegen::builder::{At, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
+
+/// Lowers a whole graph; `layouts` are those of [`crate::layout::dense`].
+pub fn lower(
+    graph: &Graph,
+    layouts: &[Layout],
+    weights: DType,
+    parameters: &Parameters,
+) -> Lowered {
+    let vectors = Vectors::SSE;
+    let node = String::new();
+    let out = Lowered::default();
+    let base = Lowering { graph, layouts, vectors, weights, node, out };
+    let mut gpu = Gpu { base, parameters, uses: graph.uses() };
+    for node in &graph.nodes {
+        gpu.base.node.clone_from(&node.name);
+        gpu.node(node);
+    }
+    gpu.output();
+    gpu.base.out
+}
+
+struct Gpu<'g> {
+    base: Lowering<'g>,
+    parameters: &'g Parameters,
+    /// Of each value how often it is read.
+    uses: Vec<usize>,
+}
+
+impl Gpu<'_> {
+    /// Whether the value is written where the caller wants it.
+    fn is_output(&self, value: crate::graph::ValueId) -> bool {
+        let graph = self.base.graph;
+        value == graph.output && value != graph.input && self.uses[value.index()] == 1
+    }
+
+    fn operand(&self, value: crate::graph::ValueId) -> Operand {
+        let operand = self.base.operand(value);
+        if value == self.base.graph.input {
+            Operand { argument: Argument::Input, ..operand }
+        } else if self.is_output(value) {
+            Operand { argument: Argument::Output, ..operand }
+        } else {
+            operand
+        }
+    }
+
+    /// A copy to the caller, where the last value is also read by the net.
+    fn output(&mut self) {
+        let value = self.base.graph.output;
+        if !self.is_output(value) {
+            "output".clone_into(&mut self.base.node);
+            let from = self.operand(value);
+            self.copy(from, Operand { argument: Argument::Output, ..from });
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        let inputs: Vec<Operand> = node.inputs.iter().map(|&value| self.operand(value)).collect();
+        let (input, output) = (inputs[0], self.operand(node.output));
+        match &node.op {
+            Op::Conv(conv) => {
+                let [h, w] = conv.window.output_size([input.layout.h, input.layout.w]);
+                let whole = Layout { c: conv.out_channels, h, w, ..input.layout };
+                self.fused(&conv.epilogue, &inputs[1..], whole, output, |this, out, prefix| {
+                    this.conv(conv, input, out, prefix);
+                });
+            }
+            Op::Linear(linear) => {
+                let whole = output.layout;
+                self.fused(&linear.epilogue, &inputs[1..], whole, output, |this, out, prefix| {
+                    this.linear(linear, input, out, prefix);
+                });
+            }
+            Op::Pool(pool) => self.pool(pool, input, output),
+            Op::Lrn(lrn) => self.lrn(lrn, input, output),
+            Op::Activation(activation) => self.activation(*activation, input, output),
+            Op::Dropout { .. } => self.copy(input, output),
+            // Dense maps are flat as they are.
+            Op::Flatten => self.copy(Operand { layout: output.layout, ..input }, output),
+            Op::Softmax => self.softmax(input, output),
+            Op::BatchNorm(norm) => self.batch_norm(norm, input, output),
+            Op::Add => self.add(&inputs, output),
+            Op::Concat => self.concat(&inputs, output),
+        }
+    }
+
+    /// Splits an epilogue into what the producing kernel does to its sums and the stages behind
+    /// it, which get kernels of their own. `whole` is the layout in front of those.
+    fn fused(
+        &mut self,
+        epilogue: &[Epilogue],
+        addends: &[Operand],
+        whole: Layout,
+        output: Operand,
+        produce: impl FnOnce(&mut Self, Operand, &[Fused]),
+    ) {
+        let mut addends = addends.iter().copied();
+        let mut prefix = Vec::new();
+        let mut rest = epilogue;
+        while let [first, tail @ ..] = rest {
+            match first {
+                Epilogue::Activation(activation) => prefix.push(Fused::Activation(*activation)),
+                Epilogue::Add => match addends.next() {
+                    Some(operand) => prefix.push(Fused::Add(operand)),
+                    None => break,
+                },
+                Epilogue::Lrn(_) | Epilogue::Pool(_) => break,
+            }
+            rest = tail;
+        }
+        let mut current = self.stage(rest, whole, output);
+        produce(self, current, &prefix);
+        while let [first, tail @ ..] = rest {
+            let layout = match first {
+                Epilogue::Pool(pool) => {
+                    let [h, w] = pool.output_size([current.layout.h, current.layout.w]);
+                    Layout { h, w, ..current.layout }
+                }
+                _ => current.layout,
+            };
+            let next = self.stage(tail, layout, output);
+            match first {
+                Epilogue::Pool(pool) => self.pool(pool, current, next),
+                Epilogue::Lrn(lrn) => self.lrn(lrn, current, next),
+                Epilogue::Activation(activation) => self.activation(*activation, current, next),
+                Epilogue::Add => {
+                    let inputs: Vec<Operand> =
+                        [current].into_iter().chain(addends.next()).collect();
+                    self.add(&inputs, next);
+                }
+            }
+            (current, rest) = (next, tail);
+        }
+    }
+
+    /// Where a stage stores: the node's output if no other follows.
+    fn stage(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
+        if rest.is_empty() { output } else { self.base.temporary(layout) }
+    }
+}
+
+/// Memory that the items of a group share.
+fn shared(draft: &mut Draft, name: &str, len: usize) -> BufferId {
+    draft.buffer(name, Argument::Local, len, Access::Shared)
+}
+
+/// Applies an epilogue to the one-lane sum that is stored at `at`.
+fn finish(
+    b: &mut Builder,
+    fused: &[Fused],
+    addends: &[Option<BufferId>],
+    mut value: Reg,
+    at: &At,
+) -> Reg {
+    for (step, buffer) in fused.iter().zip(addends) {
+        value = match (step, buffer) {
+            (Fused::Activation(activation), _) => math::activation(b, *activation, value),
+            (Fused::Add(_), Some(buffer)) => {
+                let addend = b.load(1, *buffer, at.clone());
+                b.binary(Binary::Add, value, addend)
+            }
+            (Fused::Add(_), None) => value,
+        };
+    }
+    value
+}

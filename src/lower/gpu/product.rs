@@ -1,0 +1,670 @@
+//! Convolutions, and linear layers of several images, as one matrix product: rows are output
+//! channels, columns the pixels of all images, and the sum runs over the weights of a kernel. The
+//! matrix of inputs is never made: a tile of it is gathered from the map when it is needed.
+//!
+//! A work-group computes a tile. Step by step it brings 16 rows of both matrices into shared
+//! memory, while the next ones are on their way in registers; each item multiplies its part. Where
+//! the tiles are too few for the device, several groups share a sum, and a second kernel adds
+//! their parts.
+
+use super::parameters::{DEPTH, Parameters, Tile};
+use super::{Gpu, finish, shared};
+use crate::graph::{Conv, Linear};
+use crate::layout::{BLOCK, Layout};
+use crate::lower::conv::Reach;
+use crate::lower::pack::Pack;
+use crate::lower::{Argument, Draft, Fused, Operand, declare_addends};
+use alexc_codegen::builder::{Affine, At, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
+
+/// A matrix product, or several side by side.
+pub(super) struct Product<'a> {
+    /// Groups of the convolution.
+    pub(super) groups: usize,
+    /// Output channels of a group.
+    pub(super) outputs: usize,
+    /// Products in a sum.
+    pub(super) depth: usize,
+    /// Where the inputs are.
+    pub(super) input: Operand,
+    /// How its matrix comes about.
+    pub(super) columns: Columns<'a>,
+    /// Blocks of [`BLOCK`] outputs: `[block][depth][BLOCK]`.
+    pub(super) weights: Argument,
+    /// Their type.
+    pub(super) dtype: DType,
+    /// For 8-bit weights what a step of each output stands for.
+    pub(super) scales: Option<Argument>,
+    /// One for each output.
+    pub(super) bias: Argument,
+    /// Results.
+    pub(super) output: Operand,
+    /// What happens to them first.
+    pub(super) fused: &'a [Fused],
+}
+
+/// How an element of the input's matrix is found.
+pub(super) enum Columns<'a> {
+    /// The weights run over channel, row and column of the kernel, in this order.
+    Flat(&'a Conv),
+    /// They run over blocks of 16 channels, row and column of the kernel, and channel of the
+    /// block: a step has one place in the kernel.
+    ByBlocks(&'a Conv),
+    /// The input is one vector an image.
+    Vectors,
+}
+
+/// A tile, and into how many parts sums are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choice {
+    tile: Tile,
+    splits: usize,
+    /// Steps of a part.
+    steps: usize,
+}
+
+/// The tile and split that take the least time, if a device does one wave of its resident groups
+/// after another.
+fn choose(groups: usize, outputs: usize, columns: usize, depth: usize, p: &Parameters) -> Choice {
+    let steps = depth.div_ceil(DEPTH);
+    let candidates = p.tiles.iter().flat_map(|&tile| {
+        let most = (steps / p.least_steps).clamp(1, p.most_splits);
+        (1..=most).map(move |splits| Choice { tile, splits, steps: steps.div_ceil(splits) })
+    });
+    let cost = |choice: &Choice| {
+        let Choice { tile, splits, steps } = *choice;
+        let tiles = groups * outputs.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
+        let waves = (tiles * splits).div_ceil(p.resident_groups);
+        let products = tile.rows * tile.columns * steps * DEPTH * 100 / tile.efficiency;
+        // Parts are written and read again, a dozen products' time each.
+        let parts = if splits > 1 {
+            (splits + 1) * groups * outputs * columns * 12 / p.resident_groups
+        } else {
+            0
+        };
+        waves * products + parts
+    };
+    candidates.min_by_key(cost).unwrap_or(Choice { tile: p.tiles[0], splits: 1, steps })
+}
+
+impl Gpu<'_> {
+    pub(super) fn conv(&mut self, conv: &Conv, input: Operand, output: Operand, fused: &[Fused]) {
+        let outputs = conv.out_channels / conv.groups;
+        if conv.groups > 1 && !outputs.is_multiple_of(BLOCK) {
+            self.scalar_conv(conv, input, output, fused);
+            return;
+        }
+        let channels = input.layout.c / conv.groups;
+        let [kh, kw] = conv.window.kernel;
+        let by_blocks = channels.is_multiple_of(DEPTH);
+        let in_block = if by_blocks { DEPTH } else { 1 };
+        let reach = Reach::new(conv, &Layout { block: in_block, ..input.layout });
+        let weights = self.base.pack(Pack::Conv {
+            weight: conv.weight.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            groups: conv.groups,
+            in_block,
+            in_blocks: reach.blocks,
+            starts: reach.starts,
+        });
+        let bias = self.base.pack(Pack::Bias {
+            bias: conv.bias.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            len: conv.out_channels,
+        });
+        self.product(&Product {
+            groups: conv.groups,
+            outputs,
+            depth: channels * kh * kw,
+            input,
+            columns: if by_blocks { Columns::ByBlocks(conv) } else { Columns::Flat(conv) },
+            weights,
+            dtype: DType::F32,
+            scales: None,
+            bias,
+            output,
+            fused,
+        });
+    }
+
+    pub(super) fn linear(
+        &mut self,
+        linear: &Linear,
+        input: Operand,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let il = input.layout;
+        let depth = il.c * il.h * il.w;
+        let dtype = self.base.weights;
+        let weight = linear.weight.clone();
+        let pack = Pack::Linear { weight, channels: depth, pixels: 1, in_block: 1 };
+        let scales = (dtype == DType::I8).then(|| {
+            let of = Box::new(pack.clone());
+            self.base.pack(Pack::Scales { of })
+        });
+        let weights = self.base.pack_as(pack, dtype);
+        let bias = self.base.pack(Pack::Bias {
+            bias: linear.bias.clone(),
+            batch_norm: None,
+            len: linear.out_features,
+        });
+        let product = Product {
+            groups: 1,
+            outputs: linear.out_features,
+            depth,
+            input,
+            columns: Columns::Vectors,
+            weights,
+            dtype,
+            scales,
+            bias,
+            output,
+            fused,
+        };
+        if il.n == 1 { self.vector(&product) } else { self.product(&product) }
+    }
+
+    fn product(&mut self, product: &Product<'_>) {
+        let ol = product.output.layout;
+        let columns = ol.n * ol.h * ol.w;
+        let (groups, outputs) = (product.groups, product.outputs);
+        let choice = choose(groups, outputs, columns, product.depth, self.parameters);
+        let mut draft =
+            Draft::new(if matches!(product.columns, Columns::Vectors) { "linear" } else { "conv" });
+        if choice.splits == 1 {
+            let writer = Writer::new(&mut draft, product, choice, product.output, true);
+            writer.write(&mut draft.b);
+            self.base.call(draft);
+            return;
+        }
+        let parts = Operand {
+            argument: self.base.temporary_elements(choice.splits * ol.len()),
+            layout: Layout { n: ol.n * choice.splits, ..ol },
+            first: 0,
+        };
+        let writer = Writer::new(&mut draft, product, choice, parts, false);
+        writer.write(&mut draft.b);
+        self.base.call(draft);
+        self.add_parts(product, parts, choice.splits);
+    }
+
+    /// Sums the parts and finishes the results.
+    fn add_parts(&mut self, product: &Product<'_>, parts: Operand, splits: usize) {
+        let output = product.output;
+        let layout = output.layout;
+        let mut draft = Draft::new("add_parts");
+        let from = parts.declare(&mut draft, "parts", Access::Read);
+        let ends = Ends::declare(&mut draft, product);
+        let to = output.declare(&mut draft, "output", Access::Write);
+        let b = &mut draft.b;
+        let n = b.parallel("n", layout.n);
+        let c = b.parallel("c", layout.c);
+        let q = b.parallel("q", layout.h * layout.w);
+        let at = &n * layout.image() + &c * layout.plane() + q;
+        let sum = b.load(1, from, &at);
+        b.repeat("part", splits - 1, |b, part| {
+            let value = b.load(1, from, &at + part * layout.len() + layout.len());
+            b.binary_into(Binary::Add, sum, sum, value);
+        });
+        let value = ends.apply(b, product, sum, &c, &at.clone().into());
+        b.store(to, at, value);
+        self.base.call(draft);
+    }
+}
+
+/// What is added to sums at the end.
+pub(super) struct Ends {
+    bias: BufferId,
+    scales: Option<BufferId>,
+    addends: Vec<Option<BufferId>>,
+}
+
+impl Ends {
+    pub(super) fn declare(draft: &mut Draft, product: &Product<'_>) -> Ends {
+        let outputs = product.groups * product.outputs;
+        let blocks = outputs.next_multiple_of(BLOCK);
+        let scales = product.scales;
+        let scales = scales.map(|s| draft.buffer("scales", s, blocks, Access::Read));
+        let bias = draft.buffer("bias", product.bias, outputs, Access::Read);
+        Ends { bias, scales, addends: declare_addends(draft, product.fused) }
+    }
+
+    /// The result of a sum that is stored at `at`.
+    pub(super) fn apply(
+        &self,
+        b: &mut Builder,
+        product: &Product<'_>,
+        sum: Reg,
+        channel: &Affine,
+        at: &At,
+    ) -> Reg {
+        let bias = b.load(1, self.bias, at.alike(channel));
+        let value = match self.scales {
+            None => b.binary(Binary::Add, sum, bias),
+            Some(scales) => {
+                let scale = b.load(1, scales, at.alike(channel));
+                b.fma(sum, scale, bias)
+            }
+        };
+        finish(b, product.fused, &self.addends, value, at)
+    }
+}
+
+/// Writes the kernel of a product.
+struct Writer<'a> {
+    product: &'a Product<'a>,
+    choice: Choice,
+    input: BufferId,
+    weights: BufferId,
+    /// Absent where the results are parts.
+    ends: Option<Ends>,
+    target: BufferId,
+    /// 16 rows of both tiles.
+    left: BufferId,
+    right: BufferId,
+    /// From one row to the next in `right`.
+    pitch: usize,
+}
+
+/// Where an item is: its group's tile, what it loads and what it computes.
+struct Place {
+    item: Affine,
+    part: Affine,
+    group: Affine,
+    row_tile: Affine,
+    column_tile: Affine,
+    /// Of the weights that it loads: block of outputs in the tile, place in a block's 16 rows.
+    block: Affine,
+    rest: Affine,
+    /// Of the inputs that it loads first: row of the step, column of the tile.
+    row: Affine,
+    column: Affine,
+}
+
+/// A pixel of an image.
+struct Pixel {
+    image: Affine,
+    y: Affine,
+    x: Affine,
+}
+
+impl<'a> Writer<'a> {
+    fn new(
+        draft: &mut Draft,
+        product: &'a Product<'a>,
+        choice: Choice,
+        target: Operand,
+        whole: bool,
+    ) -> Self {
+        let tile = choice.tile;
+        let input = product.input.declare(draft, "input", Access::Read);
+        let blocks = (product.groups * product.outputs).div_ceil(BLOCK);
+        let weights = draft.weights(product.weights, product.dtype, blocks * product.depth * BLOCK);
+        let ends = whole.then(|| Ends::declare(draft, product));
+        let target = target.declare(draft, "output", Access::Write);
+        // Vectors are stored into the tile by columns: four more keep them out of one bank.
+        let pitch = tile.columns + if matches!(product.columns, Columns::Vectors) { 4 } else { 0 };
+        let left = shared(draft, "left", DEPTH * tile.rows);
+        let right = shared(draft, "right", DEPTH * pitch);
+        Writer { product, choice, input, weights, ends, target, left, right, pitch }
+    }
+
+    /// Items that load one row of the input's tile, or one column of a tile of vectors.
+    fn items_across(&self) -> usize {
+        match self.product.columns {
+            Columns::Vectors => DEPTH,
+            _ => self.choice.tile.columns,
+        }
+    }
+
+    fn all_columns(&self) -> usize {
+        let layout = self.product.output.layout;
+        layout.n * layout.h * layout.w
+    }
+
+    /// Blocks of outputs in a group.
+    fn blocks(&self) -> usize {
+        self.product.outputs.div_ceil(BLOCK)
+    }
+
+    /// Whether the last part has steps past the end of the sums, or the last step rows.
+    fn overhangs(&self) -> bool {
+        self.choice.splits * self.choice.steps * DEPTH > self.product.depth
+    }
+
+    fn place(&self, b: &mut Builder) -> Place {
+        let Choice { tile, splits, .. } = self.choice;
+        let part = b.parallel("part", splits);
+        let group = b.parallel("group", self.product.groups);
+        let row_tile = b.parallel("row_tile", self.product.outputs.div_ceil(tile.rows));
+        let column_tile = b.parallel("column_tile", self.all_columns().div_ceil(tile.columns));
+        let item = b.item("item_of_tile", tile.items());
+        let block = b.div("block", &item, LOADERS);
+        let rest = b.rem("rest", &item, LOADERS);
+        let across = self.items_across();
+        let (slow, fast) = (b.div("slow", &item, across), b.rem("fast", &item, across));
+        let (row, column) = match self.product.columns {
+            Columns::Vectors => (fast, slow),
+            _ => (slow, fast),
+        };
+        Place { item, part, group, row_tile, column_tile, block, rest, row, column }
+    }
+
+    fn write(&self, b: &mut Builder) {
+        let Choice { tile, steps, .. } = self.choice;
+        let place = self.place(b);
+        let pixel = match self.product.columns {
+            Columns::Vectors => None,
+            _ => {
+                let column = b.var("p", &place.column_tile * tile.columns + &place.column);
+                Some(self.pixel(b, &column))
+            }
+        };
+        let left: Vec<Reg> = (0..self.left_loads()).map(|_| b.reg(4)).collect();
+        let right: Vec<Reg> = (0..self.right_loads()).map(|_| b.reg(1)).collect();
+        let sums: Vec<Vec<Reg>> = (0..tile.item_rows)
+            .map(|_| (0..tile.item_columns).map(|_| b.constant(1, 0.0)).collect())
+            .collect();
+        let first = &place.part * steps;
+        self.load(b, &place, pixel.as_ref(), &first, &left, &right);
+        b.repeat("step", steps - 1, |b, step| {
+            self.share(b, &place, &left, &right);
+            b.barrier();
+            let next = &first + &step + 1_usize;
+            self.load(b, &place, pixel.as_ref(), &next, &left, &right);
+            self.multiply(b, &place, &sums);
+            b.barrier();
+        });
+        self.share(b, &place, &left, &right);
+        b.barrier();
+        self.multiply(b, &place, &sums);
+        self.store(b, &place, &sums);
+    }
+
+    /// Loads of four weights, and of one input, that an item does in a step.
+    fn left_loads(&self) -> usize {
+        DEPTH * self.choice.tile.rows / 4 / self.choice.tile.items()
+    }
+
+    fn right_loads(&self) -> usize {
+        DEPTH * self.choice.tile.columns / self.choice.tile.items()
+    }
+
+    fn pixel(&self, b: &mut Builder, column: &Affine) -> Pixel {
+        let layout = self.product.output.layout;
+        let image = b.div("image", column, layout.h * layout.w);
+        let q = b.rem("q", column, layout.h * layout.w);
+        Pixel { image, y: b.div("oy", &q, layout.w), x: b.rem("ox", &q, layout.w) }
+    }
+
+    /// The images in which a tile of columns may end.
+    fn within_images(&self, at: At, image: &Affine) -> At {
+        if self.all_columns().is_multiple_of(self.choice.tile.columns) {
+            return at;
+        }
+        at.within(image, self.product.output.layout.n)
+    }
+
+    /// A step's elements of both matrices into registers.
+    fn load(
+        &self,
+        b: &mut Builder,
+        place: &Place,
+        pixel: Option<&Pixel>,
+        step: &Affine,
+        left: &[Reg],
+        right: &[Reg],
+    ) {
+        let tile = self.choice.tile;
+        let depth = self.product.depth;
+        let blocks = self.blocks();
+        // Each item's four weights lie behind those of the item before. Where rows may lie past the
+        // end of the sums, the address goes by the row that the condition is about.
+        let row = self.overhangs().then(|| {
+            let row = b.div("weight_row", &place.rest, 4);
+            (b.var("k", step * DEPTH + row), b.rem("weight_lane", &place.rest, 4))
+        });
+        for (load, &reg) in left.iter().enumerate() {
+            let of_tile = &place.block + load * (tile.items() / LOADERS);
+            let block = &place.row_tile * (tile.rows / BLOCK) + of_tile;
+            let guarded = !blocks.is_multiple_of(tile.rows / BLOCK);
+            let block = if guarded { b.var("of_group", block) } else { block };
+            let first = (&place.group * blocks + &block) * (depth * BLOCK);
+            let mut at = match &row {
+                None => At::from(first + step * (DEPTH * BLOCK) + &place.rest * 4),
+                Some((k, lane)) => At::from(first + k * BLOCK + lane * 4).within(k, depth),
+            };
+            if guarded {
+                at = at.within(&block, blocks);
+            }
+            b.load_into(reg, self.weights, at);
+        }
+        match (&self.product.columns, pixel) {
+            (Columns::Flat(conv), Some(pixel)) => {
+                self.load_flat(b, conv, place, pixel, step, right);
+            }
+            (Columns::ByBlocks(conv), Some(pixel)) => {
+                self.load_by_blocks(b, conv, place, pixel, step, right);
+            }
+            _ => self.load_vectors(b, place, step, right),
+        }
+    }
+
+    /// Rows of the input's tile between two loads of an item.
+    fn row_step(&self) -> usize {
+        self.choice.tile.items() / self.choice.tile.columns
+    }
+
+    /// The input's element under a kernel's place, of channel `channel` of the group.
+    fn under(
+        &self,
+        conv: &Conv,
+        place: &Place,
+        pixel: &Pixel,
+        (channel, y, x): (&Affine, &Affine, &Affine),
+    ) -> At {
+        let il = self.product.input.layout;
+        let first = &place.group * (il.c / conv.groups);
+        let at = &pixel.image * il.image() + (first + channel) * il.plane() + y * il.row() + x;
+        let mut at = self.within_images(at.into(), &pixel.image);
+        let padding = conv.window.padding;
+        if padding.top + padding.bottom > 0 {
+            at = at.within(y, il.h);
+        }
+        if padding.left + padding.right > 0 {
+            at = at.within(x, il.w);
+        }
+        at
+    }
+
+    fn in_map(
+        &self,
+        b: &mut Builder,
+        conv: &Conv,
+        pixel: &Pixel,
+        (ky, kx): (&Affine, &Affine),
+    ) -> (Affine, Affine) {
+        let window = &conv.window;
+        let y = &pixel.y * window.stride[0] + ky * window.dilation[0];
+        let x = &pixel.x * window.stride[1] + kx * window.dilation[1];
+        let y = b.var("iy", y + -(window.padding.top as i64));
+        let x = b.var("ix", x + -(window.padding.left as i64));
+        (y, x)
+    }
+
+    fn load_flat(
+        &self,
+        b: &mut Builder,
+        conv: &Conv,
+        place: &Place,
+        pixel: &Pixel,
+        step: &Affine,
+        right: &[Reg],
+    ) {
+        let [kh, kw] = conv.window.kernel;
+        for (load, &reg) in right.iter().enumerate() {
+            let k = step * DEPTH + &place.row + load * self.row_step();
+            let k = b.var("row_of_input", k);
+            let channel = b.div("channel", &k, kh * kw);
+            let tap = b.rem("tap", &k, kh * kw);
+            let (ky, kx) = (b.div("ky", &tap, kw), b.rem("kx", &tap, kw));
+            let (y, x) = self.in_map(b, conv, pixel, (&ky, &kx));
+            let mut at = self.under(conv, place, pixel, (&channel, &y, &x));
+            if self.overhangs() {
+                at = at.within(&channel, self.product.input.layout.c / conv.groups);
+            }
+            b.load_into(reg, self.input, at);
+        }
+    }
+
+    fn load_by_blocks(
+        &self,
+        b: &mut Builder,
+        conv: &Conv,
+        place: &Place,
+        pixel: &Pixel,
+        step: &Affine,
+        right: &[Reg],
+    ) {
+        let [kh, kw] = conv.window.kernel;
+        let step = b.var("place_of_kernel", step.clone());
+        let kx = b.rem("kx", &step, kw);
+        let row = b.div("kernel_row", &step, kw);
+        let ky = b.rem("ky", &row, kh);
+        let channels = b.div("channels", &row, kh);
+        let (y, x) = self.in_map(b, conv, pixel, (&ky, &kx));
+        for (load, &reg) in right.iter().enumerate() {
+            let channel = &channels * DEPTH + &place.row + load * self.row_step();
+            let mut at = self.under(conv, place, pixel, (&channel, &y, &x));
+            if self.overhangs() {
+                at = at.within(&channels, self.product.input.layout.c / conv.groups / DEPTH);
+            }
+            b.load_into(reg, self.input, at);
+        }
+    }
+
+    fn load_vectors(&self, b: &mut Builder, place: &Place, step: &Affine, right: &[Reg]) {
+        let tile = self.choice.tile;
+        let k = b.var("row_of_input", step * DEPTH + &place.row);
+        for (load, &reg) in right.iter().enumerate() {
+            let column = &place.column + load * (tile.items() / DEPTH);
+            let image = b.var("image", &place.column_tile * tile.columns + column);
+            let mut at = self.within_images((&image * self.product.depth + &k).into(), &image);
+            if self.overhangs() {
+                at = at.within(&k, self.product.depth);
+            }
+            b.load_into(reg, self.input, at);
+        }
+    }
+
+    /// What was loaded into shared memory.
+    fn share(&self, b: &mut Builder, place: &Place, left: &[Reg], right: &[Reg]) {
+        let tile = self.choice.tile;
+        let row = b.div("left_row", &place.rest, 4);
+        let lane = b.rem("left_lane", &place.rest, 4);
+        for (load, &reg) in left.iter().enumerate() {
+            let block = &place.block + load * (tile.items() / LOADERS);
+            b.store(self.left, &row * tile.rows + block * BLOCK + &lane * 4, reg);
+        }
+        for (load, &reg) in right.iter().enumerate() {
+            let (row, column) = match self.product.columns {
+                Columns::Vectors => {
+                    (place.row.clone(), &place.column + load * (tile.items() / DEPTH))
+                }
+                _ => (&place.row + load * self.row_step(), place.column.clone()),
+            };
+            b.store(self.right, row * self.pitch + column, reg);
+        }
+    }
+
+    /// Columns between two runs of four of an item.
+    fn run_step(&self) -> usize {
+        4 * self.choice.tile.columns / self.choice.tile.item_columns
+    }
+
+    /// The item's part of the tile: its first row, and its first column in units of four.
+    fn part_of_tile(&self, b: &mut Builder, place: &Place) -> (Affine, Affine) {
+        let tile = self.choice.tile;
+        let across = tile.columns / tile.item_columns;
+        (b.div("item_row", &place.item, across), b.rem("item_column", &place.item, across))
+    }
+
+    fn multiply(&self, b: &mut Builder, place: &Place, sums: &[Vec<Reg>]) {
+        let tile = self.choice.tile;
+        let (row, column) = self.part_of_tile(b, place);
+        b.repeat("k", DEPTH, |b, k| {
+            let lanes = |b: &mut Builder, buffer: BufferId, at: Affine| {
+                let four = b.load(4, buffer, at);
+                [0, 1, 2, 3].map(|lane| b.lane(four, lane))
+            };
+            let left: Vec<Reg> = (0..tile.item_rows)
+                .step_by(4)
+                .flat_map(|i| lanes(b, self.left, &k * tile.rows + &row * tile.item_rows + i))
+                .collect();
+            let right: Vec<Reg> = (0..tile.item_columns / 4)
+                .flat_map(|run| {
+                    lanes(b, self.right, &k * self.pitch + &column * 4 + run * self.run_step())
+                })
+                .collect();
+            for (sums, &weight) in sums.iter().zip(&left) {
+                for (&sum, &input) in sums.iter().zip(&right) {
+                    b.fma_into(sum, weight, input, sum);
+                }
+            }
+        });
+    }
+
+    fn store(&self, b: &mut Builder, place: &Place, sums: &[Vec<Reg>]) {
+        let tile = self.choice.tile;
+        let layout = self.product.output.layout;
+        let outputs = self.product.outputs;
+        let (row, column) = self.part_of_tile(b, place);
+        let rows: Vec<Affine> = (0..tile.item_rows)
+            .map(|i| b.var("row", &place.row_tile * tile.rows + &row * tile.item_rows + i))
+            .collect();
+        for j in 0..tile.item_columns {
+            let of_tile = &column * 4 + (j / 4 * self.run_step() + j % 4);
+            let p = b.var("p", &place.column_tile * tile.columns + of_tile);
+            let image = b.div("image", &p, layout.h * layout.w);
+            let q = b.rem("q", &p, layout.h * layout.w);
+            for (row, sums) in rows.iter().zip(sums) {
+                let channel = &place.group * outputs + row;
+                let at = &place.part * layout.len()
+                    + &image * layout.image()
+                    + &channel * layout.plane()
+                    + &q;
+                let mut at = self.within_images(at.into(), &image);
+                if !outputs.is_multiple_of(tile.rows) {
+                    at = at.within(row, outputs);
+                }
+                let value = match &self.ends {
+                    Some(ends) => ends.apply(b, self.product, sums[j], &channel, &at),
+                    None => sums[j],
+                };
+                b.store(self.target, at, value);
+            }
+        }
+    }
+}
+
+/// Items that load one block of [`BLOCK`] outputs by [`DEPTH`] rows, four weights each.
+const LOADERS: usize = DEPTH * BLOCK / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::super::parameters::Parameters;
+    use super::choose;
+
+    #[test]
+    fn small_maps_are_split() {
+        let p = Parameters::default();
+        // The third convolution of AlexNet, one image: 384 channels, 13 x 13, 256 * 9 products.
+        let small = choose(1, 384, 169, 2304, &p);
+        assert!(small.splits > 1, "{small:?}");
+        assert!(small.splits * small.steps * 16 >= 2304);
+        // 64 images fill the device.
+        let large = choose(1, 384, 64 * 169, 2304, &p);
+        assert_eq!((large.splits, large.tile.rows), (1, 128), "{large:?}");
+    }
+}

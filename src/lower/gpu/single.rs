@@ -1,0 +1,138 @@
+//! Operators with one item for each element of the result: pooling, response normalisation,
+//! activations, sums, batch normalisation, copies and the joining of channels.
+
+use super::Gpu;
+use crate::graph::{Activation, BatchNorm, Lrn, Pool};
+use crate::lower::pack::Pack;
+use crate::lower::pool::{self, Source, spans_of};
+use crate::lower::{Draft, Operand, math};
+use alexc_codegen::builder::{Affine, At, Builder};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+
+impl Gpu<'_> {
+    /// A kernel over the elements of `inputs`, which are all alike; `place` moves the result.
+    fn each(
+        &mut self,
+        mut draft: Draft,
+        inputs: &[Operand],
+        output: Operand,
+        first_channel: usize,
+        mut compute: impl FnMut(&mut Builder, &[Reg], &Affine) -> Reg,
+    ) {
+        let layout = inputs[0].layout;
+        let buffers: Vec<BufferId> = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, input)| input.declare(&mut draft, &format!("input{i}"), Access::Read))
+            .collect();
+        let to = output.declare(&mut draft, "output", Access::Write);
+        let b = &mut draft.b;
+        let n = b.parallel("n", layout.n);
+        let c = b.parallel("c", layout.c);
+        let q = b.parallel("q", layout.h * layout.w);
+        let values: Vec<Reg> = inputs
+            .iter()
+            .zip(&buffers)
+            .map(|(input, &buffer)| {
+                let layout = input.layout;
+                b.load(1, buffer, &n * layout.image() + &c * layout.plane() + &q)
+            })
+            .collect();
+        let value = compute(b, &values, &c);
+        let channel = &c + first_channel;
+        let at = &n * output.layout.image() + channel * output.layout.plane() + q;
+        b.store(to, at, value);
+        self.base.call(draft);
+    }
+
+    pub(super) fn copy(&mut self, input: Operand, output: Operand) {
+        self.each(Draft::new("copy"), &[input], output, 0, |_, values, _| values[0]);
+    }
+
+    pub(super) fn activation(&mut self, activation: Activation, input: Operand, output: Operand) {
+        self.each(Draft::new("activation"), &[input], output, 0, |b, values, _| {
+            math::activation(b, activation, values[0])
+        });
+    }
+
+    pub(super) fn add(&mut self, inputs: &[Operand], output: Operand) {
+        self.each(Draft::new("add"), inputs, output, 0, |b, values, _| {
+            values[1..].iter().fold(values[0], |sum, &value| b.binary(Binary::Add, sum, value))
+        });
+    }
+
+    pub(super) fn batch_norm(&mut self, norm: &BatchNorm, input: Operand, output: Operand) {
+        let len = input.layout.c;
+        let scale = self.base.pack(Pack::BatchNormScale { norm: norm.clone(), len });
+        let shift = self.base.pack(Pack::BatchNormShift { norm: norm.clone(), len });
+        let mut draft = Draft::new("batch_norm");
+        let scale = draft.buffer("scale", scale, len, Access::Read);
+        let shift = draft.buffer("shift", shift, len, Access::Read);
+        self.each(draft, &[input], output, 0, |b, values, c| {
+            let scale = b.load(1, scale, c);
+            let shift = b.load(1, shift, c);
+            b.fma(values[0], scale, shift)
+        });
+    }
+
+    pub(super) fn concat(&mut self, inputs: &[Operand], output: Operand) {
+        let mut first = 0;
+        for &input in inputs {
+            self.each(Draft::new("concat"), &[input], output, first, |_, values, _| values[0]);
+            first += input.layout.c;
+        }
+    }
+
+    /// Windows that the edges cut alike share a kernel.
+    pub(super) fn pool(&mut self, pool: &Pool, input: Operand, output: Operand) {
+        let (rows, columns) = spans_of(pool, &input.layout, &output.layout);
+        let [sh, sw] = pool.window.stride;
+        for row in &rows {
+            for column in &columns {
+                let mut draft = Draft::new("pool");
+                let from = input.declare(&mut draft, "input", Access::Read);
+                let to = output.declare(&mut draft, "output", Access::Write);
+                let b = &mut draft.b;
+                let n = b.parallel("n", output.layout.n);
+                let c = b.parallel("c", output.layout.c);
+                let oy = b.parallel("oy", row.count) + row.first;
+                let ox = b.parallel("ox", column.count) + column.first;
+                let at = |y: &Affine, x: &Affine| input.at(&n, &c, y, x);
+                let source = Source { buffer: from, at: &at };
+                let corner = (&(&oy * sh), &(&ox * sw));
+                let value = pool::window(b, pool, &source, (row, column), corner, 1);
+                b.store(to, output.at(&n, &c, &oy, &ox), value);
+                self.base.call(draft);
+            }
+        }
+    }
+
+    pub(super) fn lrn(&mut self, lrn: &Lrn, input: Operand, output: Operand) {
+        let layout = input.layout;
+        let size = lrn.size.min(2 * layout.c - 1);
+        let mut draft = Draft::new("lrn");
+        let from = input.declare(&mut draft, "input", Access::Read);
+        let to = output.declare(&mut draft, "output", Access::Write);
+        let b = &mut draft.b;
+        let n = b.parallel("n", layout.n);
+        let c = b.parallel("c", layout.c);
+        let q = b.parallel("q", layout.h * layout.w);
+        let image = &n * layout.image() + q;
+        let sum = b.constant(1, 0.0);
+        b.repeat("offset", size, |b, offset| {
+            let other = b.var("other", &c + offset + -((size / 2) as i64));
+            let at = At::from(&image + &other * layout.plane()).within(&other, layout.c);
+            let value = b.load(1, from, at);
+            let square = b.binary(Binary::Mul, value, value);
+            b.binary_into(Binary::Add, sum, sum, square);
+        });
+        let scale = b.constant(1, lrn.scale() as f32);
+        let k = b.constant(1, lrn.k as f32);
+        let base = b.fma(sum, scale, k);
+        let at = image + &c * layout.plane();
+        let value = b.load(1, from, &at);
+        let result = math::normalised(b, value, base, lrn);
+        b.store(to, at, result);
+        self.base.call(draft);
+    }
+}

@@ -1,0 +1,194 @@
+//! Kernels for GPUs by the interpreter, which also finds items in each other's way, against the
+//! reference executor in f64. That a device computes the same is tested where one is.
+
+mod common;
+
+use alexc::compile::opencl::{Device, compile};
+use alexc::compile::{self, Options};
+use alexc::graph::build::{self, BuildOptions};
+use alexc::lower::gpu::Parameters;
+use alexc::reference;
+use alexc::weights::{self, Random};
+use alexc_codegen::ir::DType;
+use alexc_codegen::target::Target;
+use common::{interpret, random_net};
+use ndarray::ArrayD;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+const SEED: u64 = 3;
+
+/// Largest error of an element of the output, as a part of its root mean square, or of 0.1.
+fn error(spec: &str, parameters: Parameters, dtype: DType, fuse: bool) -> f64 {
+    let (_, graph) = build::load("random.yaml", spec, &BuildOptions::default())
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let source = weights::open(&format!("random:{SEED}")).unwrap();
+    let source = source.check(&graph.tensors()).unwrap();
+    let shape = graph.values[graph.input.index()].shape;
+    let input = Random::new(SEED).input(shape.len());
+    let array = ArrayD::from_shape_vec(shape.dims(), input.clone()).unwrap();
+    let values: Vec<ArrayD<f64>> = reference::run(&graph, &source, &array).unwrap();
+    let expected = &values[graph.output.index()];
+
+    let mut options = Options::new(Target::host().unwrap());
+    options.weights_dtype = dtype;
+    options.fuse = fuse;
+    let device = Device { parameters, ..Device::GPU };
+    let net = compile(&graph, &options, device).unwrap();
+    let weights = compile::pack(&net, &source, 1, |_| ()).unwrap();
+    let found = interpret::run(&net, weights.as_bytes(), &input);
+    assert_eq!(found.len(), expected.len());
+    let square = expected.iter().map(|x| x * x).sum::<f64>() / expected.len() as f64;
+    let scale = square.sqrt().max(0.1);
+    let errors = found.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - b).abs() / scale);
+    // A NaN must not get lost.
+    errors.fold(0.0, |most, error| if error <= most { most } else { error })
+}
+
+fn exact(spec: &str, parameters: Parameters) {
+    for fuse in [true, false] {
+        let error = error(spec, parameters, DType::F32, fuse);
+        assert!(error < 1e-4, "error {error:e}, fused: {fuse}\n{spec}");
+    }
+}
+
+fn net(input: &str, layers: &str) -> String {
+    format!("name: test\ninput: {{shape: {input}}}\nlayers:{layers}\n")
+}
+
+/// Tiles of one shape, and sums in up to `splits` parts.
+fn only(tile: usize, splits: usize) -> Parameters {
+    let tiles = &Parameters::LARGE.tiles[tile..=tile];
+    Parameters { tiles, most_splits: splits, least_steps: 1, ..Parameters::LARGE }
+}
+
+const CONVOLUTIONS: &[(&str, &str)] = &[
+    // Blocks of 16 channels, padding, activations and a sum in the epilogue.
+    (
+        "[2, 32, 7, 6]",
+        "
+  - {name: a, type: conv, out_channels: 40, kernel_size: 3, padding: 1}
+  - {name: b, type: relu}
+  - {name: c, type: conv, out_channels: 40, kernel_size: 1}
+  - {name: d, type: add, from: [b, c]}
+  - {name: e, type: tanh}",
+    ),
+    // Few channels, stride and dilation, a sum that no tile divides.
+    (
+        "[1, 3, 23, 19]",
+        "
+  - {name: a, type: conv, out_channels: 17, kernel_size: [5, 3], stride: [2, 3], padding: 2}
+  - {name: b, type: conv, out_channels: 5, kernel_size: 2, dilation: 3}",
+    ),
+    // Groups: of whole blocks of outputs, of less than that, and one a channel.
+    (
+        "[1, 32, 6, 5]",
+        "
+  - {name: a, type: conv, out_channels: 64, kernel_size: 3, padding: 1, groups: 2}
+  - {name: b, type: conv, out_channels: 36, kernel_size: 3, groups: 4}
+  - {name: c, type: conv, out_channels: 36, kernel_size: 2, padding: 1, groups: 36}",
+    ),
+    // Padding on some sides only.
+    (
+        "[1, 16, 5, 5]",
+        "
+  - {name: a, type: conv, out_channels: 16, kernel_size: 3, stride: 2,
+     padding: {top: 2, left: 0, bottom: 0, right: 1}}",
+    ),
+];
+
+#[test]
+fn convolutions_in_every_tile() {
+    for &(input, layers) in CONVOLUTIONS {
+        for tile in 0..Parameters::LARGE.tiles.len() {
+            exact(&net(input, layers), only(tile, 1));
+        }
+    }
+}
+
+#[test]
+fn convolutions_with_split_sums() {
+    for &(input, layers) in CONVOLUTIONS {
+        for splits in [2, 3, 5] {
+            exact(&net(input, layers), only(4, splits));
+        }
+    }
+}
+
+#[test]
+fn linear_layers() {
+    for images in [1, 3, 33] {
+        for inputs in [1, 5, 64, 700] {
+            let layers = "
+  - {name: a, type: linear, out_features: 35}
+  - {name: b, type: relu}
+  - {name: c, type: linear, out_features: 10}
+  - {name: d, type: softmax}";
+            exact(&net(&format!("[{images}, {inputs}]"), layers), only(4, 4));
+        }
+    }
+    for items in [64, 128, 256] {
+        let parameters = Parameters { vector_items: items, vector_unroll: 3, ..only(4, 1) };
+        exact(&net("[1, 9, 5, 5]", "\n  - {name: a, type: linear, out_features: 18}"), parameters);
+    }
+}
+
+#[test]
+fn narrow_weights() {
+    for images in [1, 6] {
+        let spec =
+            net(&format!("[{images}, 200]"), "\n  - {name: a, type: linear, out_features: 50}");
+        for (dtype, least, most) in
+            [(DType::F16, 1e-6, 2e-3), (DType::Bf16, 1e-5, 2e-2), (DType::I8, 1e-4, 4e-2)]
+        {
+            let error = error(&spec, Parameters::default(), dtype, true);
+            assert!((least..most).contains(&error), "{dtype:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn everything_else() {
+    let layers = [
+        "
+  - {name: a, type: lrn, size: 5, alpha: 1.0, beta: 0.75, k: 2.0, alpha_scaling: mean}
+  - {name: b, type: max_pool, kernel_size: 3, stride: 2}
+  - {name: c, type: sigmoid}",
+        "
+  - {name: a, type: lrn, size: 41, alpha: 1.0, beta: 1.5, k: 1.0, alpha_scaling: sum}
+  - {name: b, type: avg_pool, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}",
+        "
+  - {name: a, type: max_pool, kernel_size: 3, stride: 2, padding: 1, ceil_mode: true}
+  - {name: b, type: avg_pool, kernel_size: 2, padding: 1}
+  - {name: c, type: softmax}",
+        "
+  - {name: a, type: concat, from: [input, input]}
+  - {name: b, type: batch_norm}
+  - {name: c, type: flatten}
+  - {name: d, type: dropout, p: 0.5}",
+        "
+  - {name: a, type: avg_pool, kernel_size: 19, stride: 1, padding: 9, count_include_pad: false}",
+    ];
+    for layers in layers {
+        exact(&net("[2, 9, 9, 9]", layers), Parameters::default());
+    }
+    // More channels than shared memory holds, and not a multiple of anything.
+    exact(&net("[2, 4099]", "\n  - {name: a, type: softmax}"), Parameters::default());
+    exact(&net("[1, 1, 2, 3]", "\n  - {name: a, type: softmax}"), Parameters::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(SEED),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24),
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// As far as the last element: softmax amplifies errors, see `random_nets`.
+    #[test]
+    fn random_nets(net in random_net::nets(), tile in 0..5_usize, splits in 1..4_usize) {
+        let error = error(&net.0, only(tile, splits), DType::F32, true);
+        prop_assert!(error < 2e-3, "error {error:e}\n{}", net.0);
+    }
+}
