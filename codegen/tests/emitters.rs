@@ -141,6 +141,7 @@ impl Harness {
             arena_bytes: 4 * len,
             weights_bytes: weights.len(),
             local_bytes,
+            weights_key: 0,
         };
         Harness { program, weights, input }
     }

@@ -93,6 +93,7 @@ fn program(target: &Target) -> Program {
         arena_bytes: 100,
         weights_bytes: 160,
         local_bytes: 64,
+        weights_key: 5,
     }
 }
 

@@ -52,6 +52,7 @@ fn program(name: &str, weights_bytes: usize, target: &Target) -> Program {
         arena_bytes: 0,
         weights_bytes,
         local_bytes: 0,
+        weights_key: 9,
     }
 }
 

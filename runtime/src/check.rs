@@ -374,6 +374,7 @@ mod tests {
             arena_bytes: 128,
             weights_bytes: 10,
             local_bytes: 64,
+            weights_key: 0,
         }
     }
 

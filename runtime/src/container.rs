@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0..8 | the kind of file |
 //! | 8..16 | version of the format, little-endian like all numbers |
-//! | 16..24 | key: fingerprint of the program |
+//! | 16..24 | key: fingerprint of the program, or of what the weights are packed for |
 //! | 24..32 | length of the contents |
 //! | 32..40 | checksum of the contents |
 //! | 40..56 | zero |

@@ -12,7 +12,7 @@ use crate::{
     program::{Base, Binding, KernelCode, Program, Step},
 };
 
-const KIND: Kind = Kind { magic: *b"ALEXCmod", version: 1, name: "module file" };
+const KIND: Kind = Kind { magic: *b"ALEXCmod", version: 2, name: "module file" };
 
 /// Usual ending of a module file's name.
 pub const EXTENSION: &str = "alexc";
@@ -86,7 +86,7 @@ impl Module {
 }
 
 impl Program {
-    /// Tells programs apart: weights that were packed for one fit no other.
+    /// Tells programs apart.
     pub fn fingerprint(&self) -> u64 {
         let mut w = Writer::default();
         write_program(&mut w, self);
@@ -126,6 +126,7 @@ fn write_program(w: &mut Writer, program: &Program) {
     w.usize(program.arena_bytes);
     w.usize(program.weights_bytes);
     w.usize(program.local_bytes);
+    w.u64(program.weights_key);
 }
 
 fn read_program(r: &mut Reader) -> Result<Program, FileFault> {
@@ -151,6 +152,7 @@ fn read_program(r: &mut Reader) -> Result<Program, FileFault> {
         arena_bytes: r.usize()?,
         weights_bytes: r.usize()?,
         local_bytes: r.usize()?,
+        weights_key: r.u64()?,
     })
 }
 
@@ -280,6 +282,7 @@ mod tests {
                 arena_bytes: 512,
                 weights_bytes: 192,
                 local_bytes: 64,
+                weights_key: 17,
             },
             compiler: "alexc 0.1.0".to_string(),
             labels: vec!["cat".to_string(), "größerer Hund".to_string()],
@@ -426,13 +429,14 @@ mod tests {
     #[test]
     fn any_change_of_a_program_changes_its_fingerprint() {
         let program = module().program;
-        let changes: [fn(&mut Program); 7] = [
+        let changes: [fn(&mut Program); 8] = [
             |p| p.name.push('x'),
             |p| p.kernels[0].bytes[7] ^= 1,
             |p| p.steps[1].params[0].offset_bytes += 64,
             |p| p.steps[0].barrier = false,
             |p| p.features.truncate(1),
             |p| p.weights_bytes += 64,
+            |p| p.weights_key += 1,
             |p| p.input_dims[0] = 2,
         ];
         let mut seen = vec![program.fingerprint()];

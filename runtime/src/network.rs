@@ -232,6 +232,7 @@ mod tests {
             arena_bytes: 0,
             weights_bytes: 8,
             local_bytes: 0,
+            weights_key: 0,
         }
     }
 

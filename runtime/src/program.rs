@@ -86,4 +86,7 @@ pub struct Program {
     pub weights_bytes: usize,
     /// Scratch of one thread.
     pub local_bytes: usize,
+    /// Names the net and how its weights lie in memory. A file of packed weights carries it, and
+    /// fits every program that has the same, whatever machine its code is for.
+    pub weights_key: u64,
 }

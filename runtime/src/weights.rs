@@ -16,9 +16,9 @@ use crate::{
 const KIND: Kind = Kind { magic: *b"ALEXCwts", version: 1, name: "file of packed weights" };
 
 /// What a program's file of packed weights begins with: the kind of file, the version of the
-/// format and the program's fingerprint, as little-endian numbers.
+/// format and [`Program::weights_key`], as little-endian numbers.
 pub fn identity(program: &Program) -> [u64; 3] {
-    [u64::from_le_bytes(KIND.magic), KIND.version, program.fingerprint()]
+    [u64::from_le_bytes(KIND.magic), KIND.version, program.weights_key]
 }
 
 /// Packed weights, 64-byte aligned, not changed any more.
@@ -73,10 +73,10 @@ impl Weights {
         }
     }
 
-    /// Writes the file that [`Weights::open`] maps, for this program alone.
+    /// Writes the file that [`Weights::open`] maps, for programs with the same key.
     pub fn write(&self, program: &Program, to: &mut dyn Write) -> io::Result<()> {
         let contents = self.as_bytes();
-        let key = program.fingerprint();
+        let key = program.weights_key;
         to.write_all(&container::header(&KIND, key, contents, available_threads()))?;
         to.write_all(contents)
     }
@@ -98,7 +98,7 @@ impl Weights {
     /// Checks a whole file of packed weights. Returns the length of the weights in it.
     fn check(file: &[u8], program: &Program) -> Result<usize, FileFault> {
         let (key, contents) = container::open(&KIND, file, available_threads())?;
-        if key != program.fingerprint() || contents.len() != program.weights_bytes {
+        if key != program.weights_key || contents.len() != program.weights_bytes {
             return Err(FileFault::Foreign);
         }
         Ok(contents.len())

@@ -119,9 +119,14 @@ fn swapped_files_are_refused() {
     let error = Network::open_files(&path, &path).map(|_| ()).unwrap_err().to_string();
     assert_eq!(error, format!("{}: this is no file of packed weights of alexc's", path.display()));
 
-    // Another build of the same net: same sizes, other code.
+    // Other code for the same packing takes the weights.
     let mut other = module();
     other.program.kernels[4] = common::kernel("add1", &common::Body::Add(1.5));
+    fs::write(&path, other.to_bytes()).unwrap();
+    Network::open(&path).unwrap();
+
+    // Another packing of the same size.
+    other.program.weights_key += 1;
     fs::write(&path, other.to_bytes()).unwrap();
     assert_eq!(
         refusal(&path),

@@ -113,6 +113,7 @@ fn peak_flops(options: &Options, threads: usize) -> Result<f64, LimitsError> {
         arena_bytes: 0,
         weights_bytes: 0,
         local_bytes: 0,
+        weights_key: 0,
     };
     let network = Arc::new(Network::new(program, Buffer::zeroed(0)?.into())?);
     let mut session = Session::new(&network, threads)?;

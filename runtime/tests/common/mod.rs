@@ -186,6 +186,7 @@ pub(crate) fn program() -> Program {
         arena_bytes: 2048 * 4,
         weights_bytes: n * 4,
         local_bytes: 128,
+        weights_key: 7,
     }
 }
 
