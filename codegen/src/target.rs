@@ -62,6 +62,51 @@ impl fmt::Display for Target {
     }
 }
 
+/// What Cranelift may use.
+enum Features {
+    /// What every processor of the family has.
+    Baseline,
+    /// What this machine has.
+    Native,
+    /// A level of x86-64.
+    Level(Level),
+}
+
+fn isa(triple: Triple, features: Features) -> Result<OwnedTargetIsa, String> {
+    let mut builder = isa::lookup(triple).map_err(|e| e.to_string())?;
+    let enable = |builder: &mut isa::Builder, flags: &[&str]| {
+        flags.iter().try_for_each(|flag| builder.enable(flag)).map_err(|e| e.to_string())
+    };
+    let v2 = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
+    let v3 = ["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"];
+    match features {
+        Features::Baseline => {}
+        Features::Native => {
+            cranelift_native::infer_native_flags(&mut builder).map_err(str::to_owned)?;
+        }
+        Features::Level(level) => {
+            enable(&mut builder, &v2)?;
+            if level >= Level::V3 {
+                enable(&mut builder, &v3)?;
+            }
+        }
+    }
+    let mut flags = settings::builder();
+    for (name, value) in [
+        // Kernels are scheduled already: the optimiser would move all loads of a loop in front
+        // of its arithmetic, and nearly every value to the stack.
+        ("opt_level", "none"),
+        ("is_pic", "true"),
+        ("enable_verifier", "false"),
+        ("unwind_info", "false"),
+        ("enable_probestack", "true"),
+        ("probestack_strategy", "inline"),
+    ] {
+        flags.set(name, value).map_err(|e| e.to_string())?;
+    }
+    builder.finish(settings::Flags::new(flags)).map_err(|e| e.to_string())
+}
+
 impl Target {
     /// The machine at hand with everything that it has.
     pub fn host() -> Result<Target, TargetError> {
@@ -105,36 +150,20 @@ impl Target {
             }
             _ => return Err(no_cpu()),
         };
-        let mut builder = isa::lookup(triple.clone()).map_err(|e| unsupported(e.to_string()))?;
-        if cpu == "native" && !x86 {
-            cranelift_native::infer_native_flags(&mut builder)
-                .map_err(|e| unsupported(e.into()))?;
-        }
-        let enable = |builder: &mut isa::Builder, flags: &[&str]| {
-            flags.iter().try_for_each(|flag| builder.enable(flag))
+        let features = match level {
+            Some(level) => Features::Level(level),
+            None if cpu == "native" => Features::Native,
+            None => Features::Baseline,
         };
-        let v2 = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
-        let v3 = ["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"];
-        let enabled = match level {
-            None => Ok(()),
-            Some(Level::V2) => enable(&mut builder, &v2),
-            Some(_) => enable(&mut builder, &v2).and_then(|()| enable(&mut builder, &v3)),
-        };
-        enabled.map_err(|e| unsupported(e.to_string()))?;
-        let mut flags = settings::builder();
-        for (name, value) in [
-            // Kernels are scheduled already: the optimiser would move all loads of a loop in front
-            // of its arithmetic, and nearly every value to the stack.
-            ("opt_level", "none"),
-            ("is_pic", "true"),
-            ("enable_verifier", "false"),
-            ("unwind_info", "false"),
-        ] {
-            flags.set(name, value).map_err(|e| unsupported(e.to_string()))?;
-        }
-        let isa =
-            builder.finish(settings::Flags::new(flags)).map_err(|e| unsupported(e.to_string()))?;
+        let isa = isa(triple.clone(), features).map_err(unsupported)?;
         Ok(Target { isa, level })
+    }
+
+    /// The same system with nothing beyond its processors' baseline, for code that must run before
+    /// anybody knows the processor.
+    pub(crate) fn baseline(&self) -> Result<Target, String> {
+        let isa = isa(self.isa.triple().clone(), Features::Baseline)?;
+        Ok(Target { isa, level: None })
     }
 
     /// Cranelift's view of the target.

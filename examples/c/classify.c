@@ -1,11 +1,11 @@
-/* Classifies a prepared picture with the net of specs/digits.yaml.
+/* Classifies a picture with the net of specs/digits.yaml.
  *
  *   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors -o build
  *   cc -O2 -Ibuild examples/c/classify.c build/libdigits.a -o classify
  *   ./classify build/digits.weights --self-test
- *   ./classify build/digits.weights picture.f32 [probabilities.f32]
+ *   ./classify build/digits.weights specs/digits/seven.ppm [probabilities.f32]
  *
- * picture.f32 holds the net's input: 16 x 16 floats as the spec's `preprocess` makes them. */
+ * Pictures are read from PPM files, which hold red, green and blue of every pixel as they are. */
 #include "digits.h"
 
 #include <fcntl.h>
@@ -43,15 +43,37 @@ static const char *map_weights(const char *path) {
     return (const char *)file + DIGITS_WEIGHTS_FILE_OFFSET;
 }
 
+/* Reads a binary PPM file of 8 bits a channel. */
+static unsigned char *read_picture(const char *path, int *height, int *width) {
+    unsigned char *rgb = NULL;
+    size_t bytes;
+    int most, whole = 0;
+    FILE *file = fopen(path, "rb");
+    if (file && fscanf(file, "P6 %d %d %d", width, height, &most) == 3 && fgetc(file) != EOF
+        && most == 255 && *width > 0 && *height > 0 && *width <= 1 << 14 && *height <= 1 << 14) {
+        bytes = (size_t)*width * (size_t)*height * 3;
+        rgb = malloc(bytes);
+        whole = rgb && fread(rgb, 1, bytes, file) == bytes;
+    }
+    if (file)
+        fclose(file);
+    if (!whole) {
+        fprintf(stderr, "%s: no PPM picture\n", path);
+        exit(1);
+    }
+    return rgb;
+}
+
 int main(int count, char **arguments) {
     static float input[DIGITS_INPUT_LEN], output[DIGITS_OUTPUT_LEN];
     const char *weights;
+    unsigned char *rgb;
     void *workspace;
     FILE *file;
-    int status, class, best = 0;
+    int status, height, width, class, best = 0;
 
     if (count < 3 || count > 4) {
-        fprintf(stderr, "usage: %s WEIGHTS --self-test|INPUT.f32 [OUTPUT.f32]\n", arguments[0]);
+        fprintf(stderr, "usage: %s WEIGHTS --self-test|PICTURE.ppm [OUTPUT.f32]\n", arguments[0]);
         return 2;
     }
     if (digits_check_cpu() != DIGITS_OK) {
@@ -71,23 +93,21 @@ int main(int count, char **arguments) {
         return status != DIGITS_OK;
     }
 
-    file = fopen(arguments[2], "rb");
-    if (!file || fread(input, sizeof(float), DIGITS_INPUT_LEN, file) != DIGITS_INPUT_LEN) {
-        fprintf(stderr, "%s: not %d floats\n", arguments[2], DIGITS_INPUT_LEN);
-        return 1;
-    }
-    fclose(file);
-    status = digits_run(input, output, workspace, weights);
+    rgb = read_picture(arguments[2], &height, &width);
+    status = digits_preprocess(rgb, height, width, input);
+    free(rgb);
+    if (status == DIGITS_OK)
+        status = digits_run(input, output, workspace, weights);
+    free(workspace);
     if (status != DIGITS_OK) {
         fprintf(stderr, "the net did not run: status %d\n", status);
         return 1;
     }
-    free(workspace);
 
     for (class = 1; class < DIGITS_OUTPUT_LEN; class++)
         if (output[class] > output[best])
             best = class;
-    printf("%d %.6f\n", best, output[best]);
+    printf("%d %s %.6f\n", best, digits_label(best), output[best]);
     if (count == 4) {
         file = fopen(arguments[3], "wb");
         if (!file || fwrite(output, sizeof(float), DIGITS_OUTPUT_LEN, file) != DIGITS_OUTPUT_LEN

@@ -4,7 +4,8 @@
 use super::{Artifact, COMPILER, Written};
 use crate::algorithm::{self, Algorithm, Math};
 use crate::graph::{Node, Op};
-use alexc_codegen::object::{ALIGNMENT, workspace_bytes};
+use crate::compile::{Compiled, Options};
+use alexc_codegen::object::{self, ALIGNMENT, Memory};
 use alexc_runtime::container::{HEADER_BYTES, checksum};
 use alexc_runtime::parallel::available_threads;
 use alexc_runtime::preprocess::{Preprocess, Resize};
@@ -17,7 +18,17 @@ impl Artifact<'_> {
     pub(super) fn manifest(&self, written: &[Written]) -> Value {
         let compiled = self.compiled;
         let program = &compiled.program;
-        let features: Vec<&str> = program.features.iter().map(|f| f.name()).collect();
+        let options = self.object_options();
+        let memory = Memory::of(program, &options);
+        let lesser = self.lesser.iter().map(|(compiled, options)| variant(compiled, options));
+        let variants: Vec<Value> =
+            lesser.chain([variant(compiled, self.options)]).collect();
+        // What a processor must have at the least.
+        let (needed, by) = self
+            .lesser
+            .first()
+            .map_or((compiled, self.options), |(compiled, options)| (compiled, options));
+        let needed = variant(needed, by);
         let nodes = compiled.fused.nodes.iter().zip(&compiled.algorithms);
         let weights = self.weights.map(|weights| checksum(weights.as_bytes(), available_threads()));
         let files: Vec<Value> = written
@@ -34,9 +45,10 @@ impl Artifact<'_> {
             "model": compiled.fused.name,
             "target": {
                 "triple": self.options.target.isa().triple().to_string(),
-                "level": self.options.target.level().map(|level| level.name()),
-                "features": features,
-                "emitter": compiled.emitter.to_string(),
+                "level": needed["level"],
+                "features": needed["features"],
+                "emitter": needed["emitter"],
+                "variants": variants,
             },
             "math": match self.options.math {
                 Math::Fast => "fast",
@@ -47,15 +59,17 @@ impl Artifact<'_> {
             "preprocess": self.spec.preprocess.as_ref().map(preprocess),
             "labels": self.labels,
             "memory": {
-                "workspace_bytes": workspace_bytes(program),
-                "arena_bytes": program.arena_bytes,
-                "scratch_bytes": program.local_bytes,
+                "workspace_bytes": memory.workspace_bytes(),
+                "workspace_bytes_per_thread": memory.thread_stride(),
+                "arena_bytes": memory.scratch_offset,
+                "scratch_bytes": memory.scratch_bytes,
                 "weights_bytes": program.weights_bytes,
                 "weights_embedded": self.embed,
                 "weights_file_offset": HEADER_BYTES,
                 "alignment": ALIGNMENT,
             },
             "self_test": self.self_test.is_some(),
+            "symbols": object::exports(program, &options),
             "layers": nodes.map(|(node, &algorithm)| layer(node, algorithm)).collect::<Vec<_>>(),
             "hashes": {
                 "spec": hex(checksum(self.spec.to_string().as_bytes(), 1)),
@@ -65,6 +79,16 @@ impl Artifact<'_> {
             "files": files,
         })
     }
+}
+
+/// Code for some processors.
+fn variant(compiled: &Compiled, options: &Options) -> Value {
+    let features = compiled.program.features.iter();
+    json!({
+        "level": options.target.level().map(|level| level.name()),
+        "features": features.map(|feature| feature.name()).collect::<Vec<_>>(),
+        "emitter": compiled.emitter.to_string(),
+    })
 }
 
 /// 64 bits: XXH64 in pieces, as the headers of alexc's files have it.

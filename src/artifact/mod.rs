@@ -9,7 +9,7 @@ pub use self_test::{SelfTestError, self_test};
 use crate::compile::{Compiled, Options};
 use crate::output_file::write_file;
 use crate::spec::Spec;
-use alexc_codegen::object::{self, ObjectError, ObjectOptions, SelfTest};
+use alexc_codegen::object::{self, ObjectError, ObjectOptions, SelfTest, Variant};
 use alexc_runtime::module::{self, Module};
 use alexc_runtime::weights::Weights;
 use std::fs;
@@ -27,8 +27,11 @@ pub enum Kind {
     Object,
     /// The object as a static library
     Staticlib,
-    /// The C header of object and library
+    /// The headers of object and library, for C and for C++
     Header,
+    #[value(skip)]
+    /// The header for C++, which comes with the one for C.
+    HeaderCpp,
     /// The packed weights, made to be mapped
     Weights,
     /// What alexc-runtime loads
@@ -44,6 +47,7 @@ impl Kind {
             Kind::Object => "object",
             Kind::Staticlib => "staticlib",
             Kind::Header => "header",
+            Kind::HeaderCpp => "header-cpp",
             Kind::Weights => "weights",
             Kind::Module => "module",
             Kind::Manifest => "manifest",
@@ -60,6 +64,8 @@ pub struct Artifact<'a> {
     pub compiled: &'a Compiled,
     /// How it was compiled.
     pub options: &'a Options,
+    /// The same net for lesser processors, for object and library; those that have least first.
+    pub lesser: &'a [(Compiled, Options)],
     /// Names of the classes; may be none.
     pub labels: &'a [String],
     /// The packed weights, where there are any.
@@ -104,6 +110,9 @@ impl Artifact<'_> {
     /// Writes files into a folder, which is made where it does not exist.
     pub fn write(&self, kinds: &[Kind], folder: &Path) -> Result<Vec<Written>, ArtifactError> {
         let mut kinds = kinds.to_vec();
+        if kinds.contains(&Kind::Header) {
+            kinds.push(Kind::HeaderCpp);
+        }
         // The manifest, last of all, tells about the others.
         kinds.sort();
         kinds.dedup();
@@ -120,6 +129,10 @@ impl Artifact<'_> {
                 Kind::Object => write_bytes(&path, &object)?,
                 Kind::Staticlib => write_bytes(&path, &self.archive(&object))?,
                 Kind::Header => write_bytes(&path, self.header().as_bytes())?,
+                Kind::HeaderCpp => {
+                    let header = object::cpp_header(self.program(), &self.object_options());
+                    write_bytes(&path, header.as_bytes())?
+                }
                 Kind::Weights => self.write_weights(&path)?,
                 Kind::Module => write_bytes(&path, &self.module().to_bytes())?,
                 Kind::Manifest => {
@@ -143,6 +156,7 @@ impl Artifact<'_> {
             Kind::Staticlib if windows => format!("{name}.lib"),
             Kind::Staticlib => format!("lib{name}.a"),
             Kind::Header => format!("{name}.h"),
+            Kind::HeaderCpp => format!("{name}.hpp"),
             Kind::Weights => format!("{name}.{}", module::WEIGHTS_EXTENSION),
             Kind::Module => format!("{name}.{}", module::EXTENSION),
             Kind::Manifest => format!("{name}.json"),
@@ -160,6 +174,16 @@ impl Artifact<'_> {
     fn object_options(&self) -> ObjectOptions<'_> {
         ObjectOptions {
             target: self.options.target.clone(),
+            lesser: self
+                .lesser
+                .iter()
+                .map(|(compiled, options)| Variant {
+                    program: &compiled.program,
+                    target: &options.target,
+                })
+                .collect(),
+            preprocess: self.spec.preprocess.as_ref(),
+            labels: self.labels,
             weights: self.weights.filter(|_| self.embed).map(Weights::as_bytes),
             self_test: self.self_test,
         }

@@ -101,7 +101,7 @@ pub struct CompileArgs {
     /// Run every layer by itself
     #[arg(long)]
     pub no_fusion: bool,
-    /// native, x86-64-v2, x86-64-v3, x86-64-v4, or generic
+    /// native, x86-64-v2, x86-64-v3, x86-64-v4, or generic; `build` takes a list of them
     #[arg(long, value_name = "CPU", default_value = "native")]
     pub target_cpu: String,
     /// Which emitter makes the machine code; by default the widest that the CPU allows

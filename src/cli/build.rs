@@ -1,14 +1,16 @@
 //! `alexc build`: a net as files that an app links or loads.
 
-use super::args::{BuildArgs, Stage};
+use super::args::{BuildArgs, CompileArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
 use super::{load, memory, tuning};
 use crate::artifact::{Artifact, Kind, make_folder, self_test};
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, Options};
 use crate::graph::Graph;
 use crate::spec::Spec;
 use crate::weights;
+use alexc_codegen::target::Target;
+use alexc_runtime::cpu::Level;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -43,9 +45,30 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     };
     let triple = args.target.as_deref();
     let threads = load::threads(None)?;
-    let mut options = tuning::options(&graph, &args.common, &args.compile, triple, threads)?;
+    let cpus = cpus(&args.compile.target_cpu, triple)?;
+    if cpus.len() > 1 && kinds.contains(&Kind::Module) {
+        return Err(Failure::Usage(
+            "a module holds the code for one CPU: give --target-cpu one of them, or leave out \
+             --emit module"
+                .to_owned(),
+        ));
+    }
+    // Compiled for the best of them; the lesser ones take its choices, so that one file of weights
+    // serves all.
+    let compile_for = |cpu: &String| CompileArgs { target_cpu: cpu.clone(), ..args.compile.clone() };
+    let (best, lesser) = cpus.split_last().ok_or_else(no_cpu)?;
+    let mut options =
+        tuning::options(&graph, &args.common, &compile_for(best), triple, threads)?;
     options.texts = args.dumps;
     let compiled = compile::compile(&graph, &options)?;
+    let lesser: Vec<(Compiled, Options)> = lesser
+        .iter()
+        .map(|cpu| {
+            let mut lesser = load::options(&args.common, &compile_for(cpu), triple)?;
+            lesser.tuned.clone_from(&options.tuned);
+            Ok((compile::compile(&graph, &lesser)?, lesser))
+        })
+        .collect::<Result<_, Failure>>()?;
     let packed = match &source {
         Some(source) => Some(load::pack(&compiled, source, options.threads, args.common.quiet)?),
         None => None,
@@ -62,6 +85,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
         spec: &spec,
         compiled: &compiled,
         options: &options,
+        lesser: &lesser,
         labels: &labels,
         weights: packed.as_ref(),
         embed: args.embed_weights,
@@ -93,6 +117,31 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     let lines =
         written.iter().map(|file| format!("{:>12} bytes  {}\n", file.bytes, file.path.display()));
     print(&lines.collect::<String>())
+}
+
+/// The CPUs of `--target-cpu`, the least of them first, each once.
+fn cpus(list: &str, triple: Option<&str>) -> Result<Vec<String>, Failure> {
+    let names: Vec<&str> = list.split(',').map(str::trim).collect();
+    if let [one] = names[..] {
+        return Ok(vec![one.to_owned()]);
+    }
+    let mut found: Vec<(Level, String)> = Vec::new();
+    for name in names {
+        let Some(level) = Target::new(triple, name)?.level() else {
+            return Err(Failure::Usage(format!(
+                "--target-cpu {list}: code for several CPUs is made for x86-64 only"
+            )));
+        };
+        if found.iter().all(|(other, _)| *other != level) {
+            found.push((level, name.to_owned()));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
+fn no_cpu() -> Failure {
+    Failure::Usage("--target-cpu names no CPU".to_owned())
 }
 
 /// What every stage made, in their order.

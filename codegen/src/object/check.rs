@@ -31,8 +31,14 @@ pub(super) fn signature(target: &Target) -> Signature {
     signature
 }
 
-/// Writes the function. `function` has [`signature`].
-pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function: &mut Function) {
+/// `NET_check_weights_header`: all that can be said without reading the weights. `function` has
+/// [`signature`].
+pub(super) fn build_header(
+    program: &Program,
+    xxh64: FuncRef,
+    target: &Target,
+    function: &mut Function,
+) {
     let mut frontend = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(function, &mut frontend);
     let block = b.create_block();
@@ -79,6 +85,33 @@ pub(super) fn build(program: &Program, xxh64: FuncRef, target: &Target, function
     let other = b.ins().icmp(IntCC::NotEqual, contents_bytes, length);
     b.return_if(other, OTHER_BUILD);
 
+    let ok = b.ins().iconst(types::I32, OK);
+    b.ins().return_(&[ok]);
+    b.seal_all_blocks();
+    b.finalize(target.isa().frontend_config());
+}
+
+/// `NET_check_weights`: the header, then every bit of the weights. `function` has [`signature`].
+pub(super) fn build(
+    program: &Program,
+    header: FuncRef,
+    xxh64: FuncRef,
+    target: &Target,
+    function: &mut Function,
+) {
+    let mut frontend = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(function, &mut frontend);
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    let &[file, bytes] = b.block_params(block) else { return };
+    let call = b.ins().call(header, &[file, bytes]);
+    let status = b.inst_results(call)[0];
+    let (leave, stay) = (b.create_block(), b.create_block());
+    b.ins().brif(status, leave, &[], stay, &[]);
+    b.switch_to_block(leave);
+    b.ins().return_(&[status]);
+    b.switch_to_block(stay);
     let contents = b.ins().iadd_imm_s(file, HEADER_BYTES as i64);
     let (mut b, sum) = checksum::of_pieces(b, xxh64, contents, program.weights_bytes);
     let stated = b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, 32);

@@ -1,13 +1,9 @@
-//! `NET_check_cpu`: whether the processor has what the code needs, asked of the processor itself
-//! (CPUID, and XCR0 for the registers that the system saves), before an instruction that it lacks
-//! ends the program. Cranelift has no such instructions, so the function is machine code here.
+//! `NET_variant`: the best variant of the code that the processor has all instructions for, asked
+//! of the processor itself (CPUID, and XCR0 for the registers that the system saves), before an
+//! instruction that it lacks ends the program. Cranelift has no such instructions, so the function
+//! is machine code here.
 
-use super::entry::OK;
 use alexc_runtime::cpu::Feature;
-use alexc_runtime::program::Program;
-
-/// The processor lacks something.
-pub(super) const UNSUPPORTED_CPU: i64 = 8;
 
 /// Bits that must be set.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,44 +61,60 @@ impl Needs {
     }
 }
 
-/// Machine code of `int (void)` for x86-64, in the convention of every system.
-pub(super) fn check_x86(program: &Program) -> Vec<u8> {
-    let needs = Needs::of(&program.features);
-    let mut code = Code { bytes: Vec::new(), failures: Vec::new() };
-    // push rbx
+/// Machine code of `int (void)` for x86-64, in the convention of every system: the number of the
+/// last of the variants whose features the processor has, or -1. Variants need more and more.
+///
+/// CPUID is slow where a hypervisor answers it, so each leaf is asked once and only if somebody
+/// needs it. No leaf's existence is asked for: 0x8000_0001 says that there is a 64-bit mode, and a
+/// system that uses XSAVE has leaf 0xD, so 7 too.
+pub(super) fn choose_x86(variants: &[&[Feature]]) -> Vec<u8> {
+    let needs: Vec<Needs> = variants.iter().map(|features| Needs::of(features)).collect();
+    let any = |mask: fn(&Needs) -> u32| needs.iter().any(|needs| mask(needs) != 0);
+    let mut code = Code::default();
+    // push rbx; and zero, four times: r8d to r11d are leaf 1, leaf 7, the extended leaf and XCR0.
     code.bytes.push(0x53);
-    if needs.leaf_7 != 0 {
-        code.leaf(0);
-        code.at_least(7);
-    }
-    if needs.leaf_1 != 0 {
+    code.bytes.extend([0x45, 0x31, 0xc0, 0x45, 0x31, 0xc9]);
+    code.bytes.extend([0x45, 0x31, 0xd2, 0x45, 0x31, 0xdb]);
+    if any(|needs| needs.leaf_1) {
         code.leaf(1);
-        // and ecx, mask; cmp ecx, mask
-        code.all_of(&[0x81, 0xe1], &[0x81, 0xf9], needs.leaf_1);
+        // mov r8d, ecx
+        code.bytes.extend([0x41, 0x89, 0xc8]);
     }
-    if needs.leaf_7 != 0 {
-        code.leaf(7);
-        // and ebx, mask; cmp ebx, mask
-        code.all_of(&[0x81, 0xe3], &[0x81, 0xfb], needs.leaf_7);
-    }
-    if needs.extended != 0 {
-        code.leaf(0x8000_0000);
-        code.at_least(0x8000_0001);
+    if any(|needs| needs.extended) {
         code.leaf(0x8000_0001);
-        code.all_of(&[0x81, 0xe1], &[0x81, 0xf9], needs.extended);
+        // mov r10d, ecx
+        code.bytes.extend([0x41, 0x89, 0xca]);
     }
-    if needs.saved != 0 {
-        // xor ecx, ecx; xgetbv; and eax, mask; cmp eax, mask
-        code.bytes.extend([0x31, 0xc9, 0x0f, 0x01, 0xd0]);
-        code.all_of(&[0x25], &[0x3d], needs.saved);
+    if any(|needs| needs.leaf_7 | needs.saved) {
+        // bt r8d, 27 (OSXSAVE); jnc
+        code.bytes.extend([0x41, 0x0f, 0xba, 0xe0, 27]);
+        let without = code.jump(0x83);
+        code.leaf(7);
+        // mov r9d, ebx; xor ecx, ecx; xgetbv; mov r11d, eax
+        code.bytes.extend([0x41, 0x89, 0xd9, 0x31, 0xc9, 0x0f, 0x01, 0xd0, 0x41, 0x89, 0xc3]);
+        code.land(without);
     }
-    code.finish()
+    for (number, needs) in needs.iter().enumerate().rev() {
+        let masks = [needs.leaf_1, needs.leaf_7, needs.extended, needs.saved];
+        let mut failures = Vec::new();
+        for (register, mask) in (0_u8..).zip(masks).filter(|&(_, mask)| mask != 0) {
+            // mov eax, r8d + register; and eax, mask; cmp eax, mask; jne
+            code.bytes.extend([0x44, 0x89, 0xc0 | register << 3, 0x25]);
+            code.bytes.extend(mask.to_le_bytes());
+            code.bytes.push(0x3d);
+            code.bytes.extend(mask.to_le_bytes());
+            failures.push(code.jump(0x85));
+        }
+        code.leave(number as u32);
+        failures.into_iter().for_each(|failure| code.land(failure));
+    }
+    code.leave(u32::MAX);
+    code.bytes
 }
 
+#[derive(Default)]
 struct Code {
     bytes: Vec<u8>,
-    /// Where the distances of jumps to the failure stand.
-    failures: Vec<usize>,
 }
 
 impl Code {
@@ -113,44 +125,21 @@ impl Code {
         self.bytes.extend([0x31, 0xc9, 0x0f, 0xa2]);
     }
 
-    /// cmp eax, least; jb failure
-    fn at_least(&mut self, least: u32) {
-        self.bytes.push(0x3d);
-        self.bytes.extend(least.to_le_bytes());
-        self.fail(0x82);
+    /// A conditional jump to where [`Code::land`] will be called with the result.
+    fn jump(&mut self, condition: u8) -> usize {
+        self.bytes.extend([0x0f, condition, 0, 0, 0, 0]);
+        self.bytes.len()
     }
 
-    /// The bits of the mask are all set; `and` and `compare` take it as their last four bytes.
-    fn all_of(&mut self, and: &[u8], compare: &[u8], mask: u32) {
-        for instruction in [and, compare] {
-            self.bytes.extend(instruction);
-            self.bytes.extend(mask.to_le_bytes());
-        }
-        // jne
-        self.fail(0x85);
+    fn land(&mut self, jump: usize) {
+        let distance = (self.bytes.len() - jump) as u32;
+        self.bytes[jump - 4..jump].copy_from_slice(&distance.to_le_bytes());
     }
 
-    fn fail(&mut self, condition: u8) {
-        self.bytes.extend([0x0f, condition]);
-        self.failures.push(self.bytes.len());
-        self.bytes.extend([0; 4]);
-    }
-
-    /// mov eax, status; pop rbx; ret, for both statuses.
-    fn finish(mut self) -> Vec<u8> {
-        self.leave(OK);
-        let failure = self.bytes.len();
-        self.leave(UNSUPPORTED_CPU);
-        for at in self.failures {
-            let distance = (failure - at - 4) as u32;
-            self.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
-        }
-        self.bytes
-    }
-
-    fn leave(&mut self, status: i64) {
+    /// mov eax, result; pop rbx; ret
+    fn leave(&mut self, result: u32) {
         self.bytes.push(0xb8);
-        self.bytes.extend((status as u32).to_le_bytes());
+        self.bytes.extend(result.to_le_bytes());
         self.bytes.extend([0x5b, 0xc3]);
     }
 }

@@ -3,9 +3,11 @@
 //! instruction for these settings, so two tiny functions of each processor family stand here as
 //! machine code.
 
+use super::stack_slot;
 use crate::target::Target;
 use alexc_runtime::cpu::Arch;
-use cranelift_codegen::ir::{AbiParam, Signature, types};
+use cranelift_codegen::ir::{AbiParam, FuncRef, InstBuilder, Signature, Value, types};
+use cranelift_frontend::FunctionBuilder;
 
 /// Reads or writes the settings at the address in its one parameter. Called as a kernel is.
 pub(super) struct Settings {
@@ -40,6 +42,24 @@ impl Settings {
             }),
             Arch::Riscv64 | Arch::OpenCl => None,
         }
+    }
+
+    /// Saves the settings and loads the default ones. Returns where the saved ones lie.
+    pub(super) fn replace(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        save: FuncRef,
+        load: FuncRef,
+    ) -> Value {
+        let (before, default) = (stack_slot(b, self.bytes), stack_slot(b, self.bytes));
+        let before = b.ins().stack_addr(types::I64, before, 0);
+        b.ins().call(save, &[before]);
+        let of_bytes = if self.bytes == 4 { types::I32 } else { types::I64 };
+        let value = b.ins().iconst(of_bytes, self.default);
+        b.ins().stack_store(types::I64, value, default, 0);
+        let default = b.ins().stack_addr(types::I64, default, 0);
+        b.ins().call(load, &[default]);
+        before
     }
 
     pub(super) fn signature(target: &Target) -> Signature {
