@@ -2,24 +2,14 @@
 
 mod common;
 
-use alexc::picture;
+use common::artifact::{WEIGHTS, build, classifier, floats, ppm, prepared, there, undefined};
 use common::command::{alexc, failure, stdout};
 use common::golden::path;
-use common::nets;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-const WEIGHTS: [&str; 2] = ["--weights", "specs/digits/digits.safetensors"];
-
-/// `alexc build specs/SPEC.yaml` with more arguments, into `folder`.
-fn build(spec: &str, folder: &Path, arguments: &[&str]) -> String {
-    let mut command = alexc();
-    command.args(["build", &format!("specs/{spec}.yaml")]).arg("-o").arg(folder).args(arguments);
-    stdout(&mut command)
-}
 
 /// Names and contents of the files of a folder and of those in it.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -40,37 +30,12 @@ fn names(folder: &Path) -> Vec<String> {
     files(folder).into_keys().collect()
 }
 
-/// Symbols that the linker must find elsewhere.
-fn undefined(object: &Path) -> Vec<String> {
-    let listed = stdout(Command::new("nm").args(["-u", "-f", "posix"]).arg(object));
-    let symbols = listed.lines().filter_map(|line| line.strip_suffix(" U"));
-    symbols.map(|line| line.trim().to_owned()).collect()
-}
-
-/// The example of examples/c, compiled against what stands in `folder`.
-fn classifier(compiler: &str, folder: &Path) -> PathBuf {
-    let program = folder.join("classify");
-    let mut cc = Command::new(compiler);
-    cc.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]);
-    cc.arg(folder).arg(path("examples/c/classify.c")).arg(folder.join("libdigits.a"));
-    stdout(cc.arg("-o").arg(&program));
-    program
-}
-
-/// The input of digits.yaml that a picture becomes, as bytes.
-fn prepared(png: &str) -> Vec<u8> {
-    let (spec, graph) = nets::load("digits", 1);
-    let shape = graph.values[graph.input.index()].shape;
-    let input = picture::load(&path(png), spec.preprocess.as_ref(), &shape).unwrap();
-    input.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
 #[test]
 fn a_c_program_answers_as_run_does() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     build("digits", folder, &WEIGHTS);
-    assert_eq!(names(folder), ["digits.h", "digits.json", "digits.weights", "libdigits.a"]);
+    assert_eq!(names(folder), ["digits.h", "digits.hpp", "digits.json", "digits.weights", "libdigits.a"]);
     assert_eq!(undefined(&folder.join("libdigits.a")), [""; 0]);
     let program = classifier("cc", folder);
     let mut test = Command::new(&program);
@@ -79,17 +44,17 @@ fn a_c_program_answers_as_run_does() {
 
     let labels = fs::read_to_string(path("specs/digits/labels.txt")).unwrap();
     assert_eq!(labels.lines().count(), 10);
-    let [npy, raw, found] = ["run.npy", "input.f32", "output.f32"].map(|name| folder.join(name));
+    let [npy, raw, found] = ["run.npy", "input.ppm", "output.f32"].map(|name| folder.join(name));
     for (class, label) in labels.lines().enumerate() {
         let png = format!("specs/digits/{label}.png");
         let mut run = alexc();
         run.args(["run", "specs/digits.yaml", "--quiet", "--input", &png]).args(WEIGHTS);
         stdout(run.arg("--output").arg(&npy));
 
-        fs::write(&raw, prepared(&png)).unwrap();
+        fs::write(&raw, ppm(&png)).unwrap();
         let mut classify = Command::new(&program);
         let printed = stdout(classify.arg(folder.join("digits.weights")).args([&raw, &found]));
-        assert!(printed.starts_with(&format!("{class} ")), "{label}: {printed}");
+        assert!(printed.starts_with(&format!("{class} {label} ")), "{printed}");
 
         // The numbers are the last of a .npy file.
         let (expected, found) = (fs::read(&npy).unwrap(), fs::read(&found).unwrap());
@@ -104,7 +69,14 @@ fn alexnet_is_small_and_needs_nothing() {
     let folder = folder.path();
     build("alexnet", folder, &["--emit", "object,staticlib,header,manifest,module"]);
     let found = files(folder);
-    let expected = ["alexnet.alexc", "alexnet.h", "alexnet.json", "alexnet.o", "libalexnet.a"];
+    let expected = [
+        "alexnet.alexc",
+        "alexnet.h",
+        "alexnet.hpp",
+        "alexnet.json",
+        "alexnet.o",
+        "libalexnet.a",
+    ];
     assert!(found.keys().eq(expected), "{:?}", found.keys());
     for name in ["alexnet.o", "libalexnet.a", "alexnet.alexc"] {
         assert!(found[name].len() < 300_000, "{name}: {} bytes", found[name].len());
@@ -198,7 +170,7 @@ fn two_builds_are_the_same() {
         files(folder.path())
     };
     let (first, second) = (once(), once());
-    assert_eq!(first.len(), 6 + 7);
+    assert_eq!(first.len(), 7 + 7);
     for (name, bytes) in &first {
         assert!(!bytes.is_empty() && second[name] == *bytes, "{name}");
     }
@@ -229,8 +201,8 @@ fn a_c_program_refuses_other_weights() {
     let folder = folder.path();
     build("digits", folder, &WEIGHTS);
     let program = classifier("cc", folder);
-    let [raw, other] = ["input.f32", "other.weights"].map(|name| folder.join(name));
-    fs::write(&raw, prepared("specs/digits/two.png")).unwrap();
+    let [raw, other] = ["input.ppm", "other.weights"].map(|name| folder.join(name));
+    fs::write(&raw, ppm("specs/digits/two.png")).unwrap();
     let whole = fs::read(folder.join("digits.weights")).unwrap();
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 0x10;
@@ -250,7 +222,7 @@ fn a_c_program_refuses_other_weights() {
         assert_eq!((code, message), (1, format!("{}: {reason}\n", other.display())));
     }
     let printed = stdout(Command::new(&program).arg(folder.join("digits.weights")).arg(&raw));
-    assert!(printed.starts_with("2 "), "{printed}");
+    assert!(printed.starts_with("2 two "), "{printed}");
 }
 
 #[test]
@@ -279,7 +251,7 @@ int main(int count, char **arguments) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     build("digits", folder, &[&["--embed-weights"], &WEIGHTS[..]].concat());
-    assert_eq!(names(folder), ["digits.h", "digits.json", "libdigits.a"]);
+    assert_eq!(names(folder), ["digits.h", "digits.hpp", "digits.json", "libdigits.a"]);
     fs::write(folder.join("main.c"), MAIN).unwrap();
     fs::write(folder.join("input.f32"), prepared("specs/digits/five.png")).unwrap();
     let mut cc = Command::new("cc");
@@ -360,9 +332,9 @@ int main(int count, char **arguments) {
 #[test]
 fn other_machines_answer_as_this_one() {
     let folder = tempfile::tempdir().unwrap();
-    let [npy, raw, found] = ["run.npy", "in.f32", "out.f32"].map(|name| folder.path().join(name));
+    let [npy, raw, found] = ["run.npy", "in.ppm", "out.f32"].map(|name| folder.path().join(name));
     let png = "specs/digits/three.png";
-    fs::write(&raw, prepared(png)).unwrap();
+    fs::write(&raw, ppm(png)).unwrap();
     let mut run = alexc();
     run.args(["run", "specs/digits.yaml", "--quiet", "--input", png]).args(WEIGHTS);
     stdout(run.arg("--output").arg(&npy));
@@ -374,10 +346,7 @@ fn other_machines_answer_as_this_one() {
         let (gcc, qemu) = (format!("{arch}-linux-gnu-gcc"), format!("qemu-{arch}"));
         let folder = folder.path().join(arch);
         build("digits", &folder, &[&["--target", triple], &WEIGHTS[..]].concat());
-        let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-        if !(there(&gcc) && there(&qemu)) {
-            let required = std::env::var_os("ALEXC_REQUIRE_CROSS").is_some();
-            assert!(!required, "{gcc} and {qemu} are required");
+        if !(there(&gcc, &format!("gcc-{arch}-linux-gnu")) && there(&qemu, "qemu-user")) {
             continue;
         }
         let program = classifier(&gcc, &folder);
@@ -389,17 +358,13 @@ fn other_machines_answer_as_this_one() {
         };
         assert_eq!(stdout(classify().arg("--self-test")), "all is well\n");
         let printed = stdout(classify().args([&raw, &found]));
-        assert!(printed.starts_with("3 "), "{arch}: {printed}");
+        assert!(printed.starts_with("3 three "), "{arch}: {printed}");
         let found = floats(&fs::read(&found).unwrap());
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() <= 1e-6, "{arch}: {found} {expected}");
         }
     }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// On processors that qemu imitates. Without qemu only this machine's answers, unless
@@ -409,8 +374,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 fn the_processor_is_asked_before_the_net_runs() {
     let folder = tempfile::tempdir().unwrap();
     let level = alexc_runtime::cpu::Cpu::detect().level().unwrap();
-    let qemu = Command::new("qemu-x86_64").arg("--version").output().is_ok();
-    assert!(qemu || std::env::var_os("ALEXC_REQUIRE_CROSS").is_none(), "qemu-x86_64 is required");
+    let qemu = there("qemu-x86_64", "qemu-user");
     let ask = |command: &mut Command| -> bool {
         let output = command.arg("no file").arg("--self-test").output().unwrap();
         assert_eq!(output.status.code(), Some(1));

@@ -226,7 +226,7 @@ fn a_c_program_links_and_runs_the_object() {
 }
 
 #[test]
-fn the_object_needs_nothing_and_exports_three_functions() {
+fn the_object_needs_nothing_and_keeps_its_kernels_to_itself() {
     let target = Target::host().unwrap();
     let bytes = object::write(&program(&target), &ObjectOptions::new(target)).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -243,11 +243,20 @@ fn the_object_needs_nothing_and_exports_three_functions() {
     let expected = [
         ("tiny_net_check_cpu", "T"),
         ("tiny_net_check_weights", "T"),
+        ("tiny_net_check_weights_header", "T"),
         ("tiny_net_kernel_squares", "t"),
         ("tiny_net_kernel_sums", "t"),
+        ("tiny_net_label", "T"),
+        ("tiny_net_labels", "r"),
         ("tiny_net_load_float_settings", "t"),
         ("tiny_net_run", "T"),
+        ("tiny_net_run_parallel", "T"),
+        ("tiny_net_run_variant", "T"),
         ("tiny_net_save_float_settings", "t"),
+        ("tiny_net_share_0", "t"),
+        ("tiny_net_share_1", "t"),
+        ("tiny_net_share_2", "t"),
+        ("tiny_net_variant", "T"),
         ("tiny_net_xxh64", "t"),
     ]
     .into_iter()

@@ -1,6 +1,7 @@
 //! What several test files share.
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses a part")]
 
+pub mod artifact;
 pub mod command;
 pub mod golden;
 pub mod interpret;

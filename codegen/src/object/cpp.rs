@@ -20,14 +20,26 @@ pub fn cpp_header(program: &Program, options: &ObjectOptions<'_>) -> String {
         LAST,
     ]
     .concat();
-    text.replace("@NAME@", &program.name)
+    // A namespace cannot be called like a keyword, and must not be called like some others.
+    let taken = KEYWORDS.contains(&program.name.as_str());
+    let namespace = format!("{}{}", program.name, if taken { "_net" } else { "" });
+    text.replace("@NAMESPACE@", &namespace)
+        .replace("@NAME@", &program.name)
         .replace("@UPPER@", &program.name.to_ascii_uppercase())
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
 }
 
+/// Names that a namespace cannot have, as far as anybody would give them to a net.
+const KEYWORDS: [&str; 38] = [
+    "and", "auto", "bool", "break", "case", "catch", "char", "class", "const", "default", "delete",
+    "do", "double", "else", "enum", "export", "float", "for", "if", "int", "long", "namespace",
+    "new", "not", "or", "private", "public", "return", "short", "static", "std", "struct", "switch",
+    "this", "try", "union", "void", "while",
+];
+
 const BEGIN: &str = r#"// @NAME@ for C++20: a neural net compiled by alexc @VERSION@.
 //
-//     @NAME@::network net{weights};
+//     @NAMESPACE@::network net{weights};
 //     net.run(input, output);
 #ifndef @UPPER@_HPP
 #define @UPPER@_HPP
@@ -44,7 +56,7 @@ const BEGIN: &str = r#"// @NAME@ for C++20: a neural net compiled by alexc @VERS
 #include <type_traits>
 #include <utility>
 
-namespace @NAME@ {
+namespace @NAMESPACE@ {
 
 /// Floats of input and output, and of one image of the input.
 inline constexpr std::size_t input_len = @UPPER@_INPUT_LEN;
@@ -205,7 +217,7 @@ const LAST: &str = r#"    default: return "unknown status";
     }
 }
 
-} // namespace @NAME@
+} // namespace @NAMESPACE@
 
 #endif
 "#;

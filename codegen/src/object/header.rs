@@ -209,12 +209,12 @@ fn preprocess_function(name: &str, upper: &str, preprocess: &Preprocess) -> Stri
     };
     let crop = match preprocess.crop {
         None => String::new(),
-        Some([height, width]) => format!(", cut to {height} x {width} around its middle"),
+        Some([height, width]) => format!(",\n * cut to {height} x {width} around its middle"),
     };
     format!(
         "
-/* Makes one image of the input of a picture: {resize}{crop}, as {color}, then
- * (x / 255 - mean) / std for each channel.
+/* Makes one image of the input of a picture: {resize}{crop}, as {color},
+ * then (x / 255 - mean) / std for each channel.
  *
  * rgb     height * width * 3 bytes: red, green and blue of each pixel, row after row, no gaps
  * input   {upper}_IMAGE_LEN floats, written
