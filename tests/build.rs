@@ -35,7 +35,10 @@ fn a_c_program_answers_as_run_does() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     build("digits", folder, &WEIGHTS);
-    assert_eq!(names(folder), ["digits.h", "digits.hpp", "digits.json", "digits.weights", "libdigits.a"]);
+    assert_eq!(
+        names(folder),
+        ["digits.h", "digits.hpp", "digits.json", "digits.weights", "libdigits.a"]
+    );
     assert_eq!(undefined(&folder.join("libdigits.a")), [""; 0]);
     let program = classifier("cc", folder);
     let mut test = Command::new(&program);
@@ -69,14 +72,8 @@ fn alexnet_is_small_and_needs_nothing() {
     let folder = folder.path();
     build("alexnet", folder, &["--emit", "object,staticlib,header,manifest,module"]);
     let found = files(folder);
-    let expected = [
-        "alexnet.alexc",
-        "alexnet.h",
-        "alexnet.hpp",
-        "alexnet.json",
-        "alexnet.o",
-        "libalexnet.a",
-    ];
+    let expected =
+        ["alexnet.alexc", "alexnet.h", "alexnet.hpp", "alexnet.json", "alexnet.o", "libalexnet.a"];
     assert!(found.keys().eq(expected), "{:?}", found.keys());
     for name in ["alexnet.o", "libalexnet.a", "alexnet.alexc"] {
         assert!(found[name].len() < 300_000, "{name}: {} bytes", found[name].len());

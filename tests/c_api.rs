@@ -240,9 +240,8 @@ fn the_c_example_under_the_address_sanitizer_and_valgrind() {
     let example = path("examples/c/classify.c");
     let picture = folder.join("picture.ppm");
     fs::write(&picture, ppm("specs/digits/eight.png")).unwrap();
-    let run = |command: &mut Command| {
-        stdout(command.arg(folder.join("digits.weights")).arg(&picture))
-    };
+    let run =
+        |command: &mut Command| stdout(command.arg(folder.join("digits.weights")).arg(&picture));
     let mut cc = Command::new("cc");
     cc.current_dir(folder).args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-g", "-I."]);
     cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]).arg(example);
@@ -397,18 +396,18 @@ int main(int, char **arguments) {
 
     auto serial = [](unsigned count, auto task) { for (unsigned i = 0; i < count; i++) task(i); };
     expect(DIGITS_BAD_THREADS, [&] { net.run_parallel(input, output, 2, serial); });
-    expect(DIGITS_BAD_THREADS, [&] { digits::network::from_file(file, 0); });
-    expect(DIGITS_WRONG_LENGTH, [&] { digits::network::from_file(file.first(bytes - 1)); });
+    expect(DIGITS_BAD_THREADS, [&] { (void)digits::network::from_file(file, 0); });
+    expect(DIGITS_WRONG_LENGTH, [&] { (void)digits::network::from_file(file.first(bytes - 1)); });
     expect(DIGITS_WRONG_LENGTH, [&] { digits::network{file}; });
     std::vector<unsigned char> rgb(3 * 20 * 30);
     expect(DIGITS_BAD_PICTURE, [&] { digits::network::preprocess(rgb, 20, 31, input); });
     expect(DIGITS_BAD_PICTURE, [&] { digits::network::preprocess(rgb, -1, 30, input); });
     digits::network::preprocess(rgb, 20, 30, input);
     memory->bytes[bytes - 1] ^= std::byte{1};
-    expect(DIGITS_DAMAGED, [&] { digits::network::from_file(file); });
-    digits::network::from_file(file, 1, false);
+    expect(DIGITS_DAMAGED, [&] { (void)digits::network::from_file(file); });
+    (void)digits::network::from_file(file, 1, false);
     memory->bytes[20] ^= std::byte{1};
-    expect(DIGITS_DAMAGED, [&] { digits::network::from_file(file, 1, false); });
+    expect(DIGITS_DAMAGED, [&] { (void)digits::network::from_file(file, 1, false); });
 }
 "#;
 

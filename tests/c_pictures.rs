@@ -141,8 +141,10 @@ fn to_the_last_bit() {
     let (mut pictures, mut expected) = (Vec::new(), Vec::new());
     for (index, case) in cases(folder).iter().enumerate() {
         let program = program(&format!("net{index}"), case.input);
-        let options =
-            ObjectOptions { preprocess: Some(&case.preprocess), ..ObjectOptions::new(target.clone()) };
+        let options = ObjectOptions {
+            preprocess: Some(&case.preprocess),
+            ..ObjectOptions::new(target.clone())
+        };
         let object = object::write(&program, &options).unwrap();
         fs::write(folder.join(format!("net{index}.o")), object).unwrap();
         let header = object::header(&program, &options);
@@ -231,8 +233,10 @@ fn there_is_no_function_where_the_spec_contradicts_itself() {
     let declared = |input, change: &dyn Fn(&mut Preprocess)| {
         let mut case = case(None, Some([8, 8]), Color::Rgb, [8, 8], PathBuf::new());
         change(&mut case.preprocess);
-        let options =
-            ObjectOptions { preprocess: Some(&case.preprocess), ..ObjectOptions::new(target.clone()) };
+        let options = ObjectOptions {
+            preprocess: Some(&case.preprocess),
+            ..ObjectOptions::new(target.clone())
+        };
         let program = program("net", input);
         let header = object::header(&program, &options).contains("net_preprocess");
         let exported = object::exports(&program, &options).contains(&"net_preprocess".to_owned());

@@ -3,8 +3,8 @@
 
 use super::{Artifact, COMPILER, Written};
 use crate::algorithm::{self, Algorithm, Math};
-use crate::graph::{Node, Op};
 use crate::compile::{Compiled, Options};
+use crate::graph::{Node, Op};
 use alexc_codegen::object::{self, ALIGNMENT, Memory};
 use alexc_runtime::container::{HEADER_BYTES, checksum};
 use alexc_runtime::parallel::available_threads;
@@ -21,8 +21,7 @@ impl Artifact<'_> {
         let options = self.object_options();
         let memory = Memory::of(program, &options);
         let lesser = self.lesser.iter().map(|(compiled, options)| variant(compiled, options));
-        let variants: Vec<Value> =
-            lesser.chain([variant(compiled, self.options)]).collect();
+        let variants: Vec<Value> = lesser.chain([variant(compiled, self.options)]).collect();
         // What a processor must have at the least.
         let (needed, by) = self
             .lesser

@@ -55,10 +55,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     }
     // Compiled for the best of them; the lesser ones take its choices, so that one file of weights
     // serves all.
-    let compile_for = |cpu: &String| CompileArgs { target_cpu: cpu.clone(), ..args.compile.clone() };
+    let compile_for =
+        |cpu: &String| CompileArgs { target_cpu: cpu.clone(), ..args.compile.clone() };
     let (best, lesser) = cpus.split_last().ok_or_else(no_cpu)?;
-    let mut options =
-        tuning::options(&graph, &args.common, &compile_for(best), triple, threads)?;
+    let mut options = tuning::options(&graph, &args.common, &compile_for(best), triple, threads)?;
     options.texts = args.dumps;
     let compiled = compile::compile(&graph, &options)?;
     let lesser: Vec<(Compiled, Options)> = lesser

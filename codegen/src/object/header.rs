@@ -50,7 +50,10 @@ extern \"C\" {{
     tensor(f, &upper, "INPUT", &program.input_dims)?;
     tensor(f, &upper, "OUTPUT", &program.output_dims)?;
     let image: usize = program.input_dims.iter().skip(1).product();
-    writeln!(f, "/* One image of the input: image i of a batch begins at i * {upper}_IMAGE_LEN. */")?;
+    writeln!(
+        f,
+        "/* One image of the input: image i of a batch begins at i * {upper}_IMAGE_LEN. */"
+    )?;
     writeln!(f, "#define {upper}_IMAGE_LEN {image}\n")?;
     writeln!(
         f,
@@ -184,9 +187,8 @@ fn variants(program: &Program, options: &ObjectOptions<'_>) -> String {
         return String::new();
     }
     let lines = options.variants(program).into_iter().enumerate().skip(1);
-    let lines = lines.map(|(number, variant)| {
-        format!("\n * Variant {number}: {}.", cpu(variant.program))
-    });
+    let lines =
+        lines.map(|(number, variant)| format!("\n * Variant {number}: {}.", cpu(variant.program)));
     lines.collect()
 }
 

@@ -292,9 +292,10 @@ impl<'n> Maker<'n> {
             entry::build_check_cpu(variant, &this.target, function);
         })?;
 
-        let xxh64 = self.function("xxh64", Local, checksum::signature(&target), |this, function| {
-            checksum::build(&this.target, function);
-        })?;
+        let xxh64 =
+            self.function("xxh64", Local, checksum::signature(&target), |this, function| {
+                checksum::build(&this.target, function);
+            })?;
         let header = self.function(
             "check_weights_header",
             Export,

@@ -198,9 +198,10 @@ pub(super) fn build(
     let [vertical, horizontal] = [(rows, scaled[0], height), (columns, scaled[1], width)]
         .map(|(from, to, length)| axis(&mut b, from, to, length, preprocess.crop.is_some()));
 
-    let before = callees.floats.as_ref().map(|(settings, save, load)| {
-        (settings.replace(&mut b, *save, *load), *load)
-    });
+    let before = callees
+        .floats
+        .as_ref()
+        .map(|(settings, save, load)| (settings.replace(&mut b, *save, *load), *load));
     let mut pixels = Pixels {
         picture,
         row_bytes: b.ins().imul_imm_s(columns, 3),

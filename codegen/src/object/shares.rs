@@ -66,9 +66,10 @@ pub(super) fn build(
     b.switch_to_block(block);
     let &[run, index] = b.block_params(block) else { return };
     let index = b.ins().uextend(types::I64, index);
-    let before = callees.floats.as_ref().map(|(settings, save, load)| {
-        (settings.replace(&mut b, *save, *load), *load)
-    });
+    let before = callees
+        .floats
+        .as_ref()
+        .map(|(settings, save, load)| (settings.replace(&mut b, *save, *load), *load));
 
     let field = |b: &mut FunctionBuilder<'_>, at: i32| {
         b.ins().load(types::I64, MemFlagsData::trusted(), run, at)
