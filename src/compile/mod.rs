@@ -19,7 +19,6 @@ use alexc_codegen::ir::{DType, Kernel};
 use alexc_codegen::opencl::OpenClError;
 use alexc_codegen::target::Target;
 use alexc_codegen::verify::{Verified, VerifyError, verify};
-use alexc_runtime::container::checksum;
 use alexc_runtime::cpu::{Feature, Level};
 use alexc_runtime::program::{Program, Step};
 use std::ops::Deref;
@@ -256,17 +255,9 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
         arena_bytes: net.plan.arena_bytes,
         weights_bytes: net.plan.weights_bytes,
         local_bytes: net.plan.local_bytes,
-        weights_key: weights_key(&net.fused, &net.lowered),
+        weights_key: net.weights_key(),
     };
     Ok(Compiled { net, texts, program, target: options.target.to_string(), emitter })
-}
-
-/// Changes with whatever decides what the packed weights hold, and with nothing else: they serve
-/// the code of every machine. The net as a whole is in it, so that weights of another net are
-/// refused even where they would lie in the same way.
-fn weights_key(fused: &Graph, lowered: &Lowered) -> u64 {
-    let text = format!("{}\n{fused}\n{:?}", env!("CARGO_PKG_VERSION"), lowered.packs);
-    checksum(text.as_bytes(), 1)
 }
 
 fn told(stage: &str, time: Duration, what: std::fmt::Arguments<'_>) {

@@ -4,8 +4,18 @@ use super::Prepared;
 use crate::algorithm::Algorithm;
 use crate::graph::{Op, ValueId};
 use crate::winograd::Winograd;
+use alexc_runtime::container::checksum;
 
 impl Prepared {
+    /// Changes with whatever decides what the packed weights hold, and with nothing else: they serve
+    /// the code of every machine. The net as a whole is in it, so that weights of another net are
+    /// refused even where they would lie in the same way.
+    pub fn weights_key(&self) -> u64 {
+        let (fused, packs) = (&self.fused, &self.lowered.packs);
+        let text = format!("{}\n{fused}\n{packs:?}", env!("CARGO_PKG_VERSION"));
+        checksum(text.as_bytes(), 1)
+    }
+
     /// Dimensions of a value.
     pub fn dims(&self, value: ValueId) -> Vec<usize> {
         self.fused.values[value.index()].shape.dims()

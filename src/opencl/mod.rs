@@ -45,6 +45,7 @@ pub fn net(compiled: &OpenClNet) -> Net {
         arena_bytes: prepared.plan.arena_bytes,
         weights_bytes: prepared.plan.weights_bytes,
         local_bytes: prepared.plan.local_bytes,
+        weights_key: prepared.weights_key(),
     };
     let launches = prepared.kernels.iter().zip(&compiled.sources);
     let launches = launches
