@@ -7,9 +7,11 @@
 pub mod algorithm;
 pub mod arrays;
 pub mod artifact;
+pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod diagnostic;
+pub mod embed;
 pub mod graph;
 pub mod input_file;
 pub mod layout;

@@ -114,10 +114,16 @@ impl Network {
 
     /// Like [`Network::open`], with the weights elsewhere.
     pub fn open_files(module: &Path, weights: &Path) -> Result<Network, OpenError> {
-        let Module { program, labels, preprocess, probabilities, .. } = Module::open(module)?;
-        let weights = Weights::open(weights, &program)?;
-        let network = Self::new(program, weights)
-            .map_err(|source| OpenError::Load { path: module.to_path_buf(), source })?;
+        let contents = Module::open(module)?;
+        let weights = Weights::open(weights, &contents.program)?;
+        Self::from_module(contents, weights)
+            .map_err(|source| OpenError::Load { path: module.to_path_buf(), source })
+    }
+
+    /// Like [`Network::new`], with all that goes with the net.
+    pub fn from_module(module: Module, weights: Weights) -> Result<Network, LoadError> {
+        let Module { program, labels, preprocess, probabilities, .. } = module;
+        let network = Self::new(program, weights)?;
         Ok(Network { labels, preprocess, probabilities, ..network })
     }
 

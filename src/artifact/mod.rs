@@ -2,6 +2,7 @@
 //! gives the same bytes: no times, no paths, no names of machines go into a file.
 
 mod manifest;
+mod rust;
 mod self_test;
 
 pub use self_test::{SelfTestError, self_test};
@@ -32,6 +33,8 @@ pub enum Kind {
     #[value(skip)]
     /// The header for C++, which comes with the one for C.
     HeaderCpp,
+    /// A Rust file to include, which wraps the library in a type with the net's shapes
+    Rust,
     /// The packed weights, made to be mapped
     Weights,
     /// What alexc-runtime loads
@@ -48,6 +51,7 @@ impl Kind {
             Kind::Staticlib => "staticlib",
             Kind::Header => "header",
             Kind::HeaderCpp => "header-cpp",
+            Kind::Rust => "rust",
             Kind::Weights => "weights",
             Kind::Module => "module",
             Kind::Manifest => "manifest",
@@ -133,6 +137,7 @@ impl Artifact<'_> {
                     let header = object::cpp_header(self.program(), &self.object_options());
                     write_bytes(&path, header.as_bytes())?
                 }
+                Kind::Rust => write_bytes(&path, self.rust().as_bytes())?,
                 Kind::Weights => self.write_weights(&path)?,
                 Kind::Module => write_bytes(&path, &self.module().to_bytes())?,
                 Kind::Manifest => {
@@ -157,6 +162,7 @@ impl Artifact<'_> {
             Kind::Staticlib => format!("lib{name}.a"),
             Kind::Header => format!("{name}.h"),
             Kind::HeaderCpp => format!("{name}.hpp"),
+            Kind::Rust => format!("{name}.rs"),
             Kind::Weights => format!("{name}.{}", module::WEIGHTS_EXTENSION),
             Kind::Module => format!("{name}.{}", module::EXTENSION),
             Kind::Manifest => format!("{name}.json"),

@@ -4,7 +4,7 @@ use super::args::{BuildArgs, CompileArgs, Stage};
 use super::dump::later_stage;
 use super::failure::{Failure, print, print_json, write};
 use super::{load, memory, tuning};
-use crate::artifact::{Artifact, Kind, make_folder, self_test};
+use crate::artifact::{Artifact, Kind, Written, make_folder, self_test};
 use crate::compile::{self, Compiled, Options};
 use crate::graph::Graph;
 use crate::spec::Spec;
@@ -17,7 +17,41 @@ use std::path::Path;
 /// Where the numbered dumps go.
 const DUMPS: &str = "dumps";
 
+/// What was made of a net.
+pub(super) struct Made {
+    pub(super) spec: Spec,
+    pub(super) compiled: Compiled,
+    pub(super) written: Vec<Written>,
+}
+
 pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
+    let Made { compiled, written, .. } = make(args)?;
+    if args.common.json {
+        let files: Vec<Value> = written
+            .iter()
+            .map(|file| {
+                let path = file.path.to_string_lossy();
+                json!({"kind": file.kind.name(), "path": path, "bytes": file.bytes})
+            })
+            .collect();
+        return print_json(&json!({
+            "model": compiled.fused.name,
+            "name": compiled.program.name,
+            "target": compiled.target,
+            "compile_ms": compiled.timings.total().as_secs_f64() * 1e3,
+            "files": files,
+        }));
+    }
+    if args.common.quiet {
+        return Ok(());
+    }
+    let lines =
+        written.iter().map(|file| format!("{:>12} bytes  {}\n", file.bytes, file.path.display()));
+    print(&lines.collect::<String>())
+}
+
+/// Compiles the net and writes the files.
+pub(super) fn make(args: &BuildArgs) -> Result<Made, Failure> {
     let mut kinds = args.emit.clone();
     if kinds.is_empty() {
         kinds = vec![Kind::Staticlib, Kind::Header, Kind::Manifest];
@@ -95,28 +129,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     if args.dumps {
         write_dumps(&args.output.join(DUMPS), &spec, &graph, &compiled)?;
     }
-    if args.common.json {
-        let files: Vec<Value> = written
-            .iter()
-            .map(|file| {
-                let path = file.path.to_string_lossy();
-                json!({"kind": file.kind.name(), "path": path, "bytes": file.bytes})
-            })
-            .collect();
-        return print_json(&json!({
-            "model": graph.name,
-            "name": compiled.program.name,
-            "target": compiled.target,
-            "compile_ms": compiled.timings.total().as_secs_f64() * 1e3,
-            "files": files,
-        }));
-    }
-    if args.common.quiet {
-        return Ok(());
-    }
-    let lines =
-        written.iter().map(|file| format!("{:>12} bytes  {}\n", file.bytes, file.path.display()));
-    print(&lines.collect::<String>())
+    Ok(Made { spec, compiled, written })
 }
 
 /// The CPUs of `--target-cpu`, the least of them first, each once.

@@ -31,16 +31,21 @@ impl Failure {
         }
     }
 
+    /// What there is to tell.
+    pub(super) fn diagnostics(&self) -> Option<Diagnostics> {
+        match self {
+            Failure::Spec(diagnostics) => Some(diagnostics.clone()),
+            Failure::Input(message) | Failure::Usage(message) | Failure::Device(message) => {
+                Some(Diagnostic::error(message).into())
+            }
+            Failure::Difference | Failure::BrokenPipe => None,
+        }
+    }
+
     /// Tells it on stderr, in colour where that is a terminal; with `json` also as a JSON document
     /// on stdout.
     pub(super) fn print(&self, json: bool) {
-        let diagnostics = match self {
-            Failure::Spec(diagnostics) => diagnostics.clone(),
-            Failure::Input(message) | Failure::Usage(message) | Failure::Device(message) => {
-                Diagnostic::error(message).into()
-            }
-            Failure::Difference | Failure::BrokenPipe => return,
-        };
+        let Some(diagnostics) = self.diagnostics() else { return };
         // Where nobody reads, the exit code tells the failure.
         let _ = anstream::stderr().lock().write_all(diagnostics.styled().as_bytes());
         if json {

@@ -177,7 +177,17 @@ pub(super) struct Loaded {
     pub(super) weights_time: Duration,
 }
 
-/// Compiles a graph and packs its weights.
+/// A compiled net with its packed weights.
+pub(super) struct WithWeights {
+    pub(super) compiled: Compiled,
+    source: Checked,
+    pub(super) weights: Weights,
+    pub(super) threads: usize,
+    compile_time: Duration,
+    weights_time: Duration,
+}
+
+/// Compiles a graph, packs its weights and makes it ready to run.
 pub(super) fn net(
     graph: &Graph,
     weights: &str,
@@ -206,6 +216,18 @@ pub(super) struct Job<'a> {
 }
 
 fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
+    let WithWeights { compiled, source, weights, threads, compile_time, weights_time } =
+        with_weights(job)?;
+    let Compiled { net, program, target, emitter, .. } = compiled;
+    let network = Arc::new(Network::new(program, weights)?);
+    let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
+    let (device, emitter) = ("cpu".to_owned(), emitter.to_string());
+    let made = Made { device, target, emitter, on_cpu: true };
+    Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
+}
+
+/// Compiles a graph for this machine's CPU and packs its weights.
+pub(super) fn with_weights(job: Job<'_>) -> Result<WithWeights, Failure> {
     let Job { graph, source, threads, common, compile } = job;
     let options = tuning::options(graph, common, compile, None, threads)?;
     let start = Instant::now();
@@ -213,14 +235,9 @@ fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
     let compile_time = start.elapsed();
     memory::check_program(&compiled.program, threads)?;
     let start = Instant::now();
-    let packed = pack(&compiled, &source, threads, common.quiet)?;
+    let weights = pack(&compiled, &source, threads, common.quiet)?;
     let weights_time = start.elapsed();
-    let Compiled { net, program, target, emitter, .. } = compiled;
-    let network = Arc::new(Network::new(program, packed)?);
-    let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
-    let (device, emitter) = ("cpu".to_owned(), emitter.to_string());
-    let made = Made { device, target, emitter, on_cpu: true };
-    Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
+    Ok(WithWeights { compiled, source, weights, threads, compile_time, weights_time })
 }
 
 /// Packs the weights of a compiled net, and shows how far it is.

@@ -10,6 +10,7 @@ mod compare;
 mod device;
 mod devices;
 mod dump;
+pub(crate) mod embed;
 mod failure;
 mod load;
 mod log;

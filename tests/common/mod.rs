@@ -3,8 +3,10 @@
 
 pub mod artifact;
 pub mod command;
+pub mod documents;
 pub mod golden;
 pub mod interpret;
 pub mod machines;
+pub mod nested;
 pub mod nets;
 pub mod random_net;
