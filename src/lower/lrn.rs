@@ -4,7 +4,7 @@
 //! a window's sum is a few unaligned loads whatever block the channels come from. The power is a
 //! product of square roots (x^0.75 = sqrt(x) sqrt(sqrt(x))), correctly rounded on every CPU.
 
-use super::pool::{self, Source, Span, spans_of};
+use super::pool::{self, Span, spans_of};
 use super::{Argument, Draft, Lowering, Operand, math};
 use crate::graph::{AlphaScaling, Lrn, Pool};
 use crate::layout::{BLOCK, Layout};
@@ -171,11 +171,12 @@ impl Lowering<'_> {
             b.repeat("cb", output.layout.blocks(), |b, cb| {
                 b.repeat("ox", output.layout.w, |b, ox| {
                     for lane in (0..BLOCK).step_by(width) {
-                        let at = |y: &Affine, x: &Affine| y * map + &cb * row + x * BLOCK + lane;
-                        let source = Source { buffer: normal, at: &at };
+                        let cell = |b: &mut Builder, y: &Affine, x: &Affine| {
+                            b.load(lanes, normal, y * map + &cb * row + x * BLOCK + lane)
+                        };
                         let corner = (&Affine::default(), &(&ox * sw));
                         let spans = (&rows[0], &columns[0]);
-                        let value = pool::window(b, pool, &source, spans, corner, lanes);
+                        let value = pool::window(b, pool, &cell, spans, corner, lanes);
                         b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
                     }
                 });

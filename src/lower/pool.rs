@@ -7,7 +7,7 @@ use super::{Draft, Lowering, Operand};
 use crate::graph::{Padding, Pool, PoolKind, Window};
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
+use alexc_codegen::ir::{Access, Binary, Reg};
 use std::ops::Range;
 
 /// Cells of a window that are written out one after the other; those of larger ones are loops.
@@ -66,17 +66,14 @@ pub(super) fn output_layout(pool: &Pool, input: &Layout) -> Layout {
     Layout { h, w, halo: Padding::default(), block: BLOCK, ..*input }
 }
 
-/// A map that a window moves over: `at(row, column)` gives positions in `buffer`.
-pub(super) struct Source<'a> {
-    pub(super) buffer: BufferId,
-    pub(super) at: &'a dyn Fn(&Affine, &Affine) -> Affine,
-}
+/// Gives the cell of a map at (row, column).
+pub(super) type Cell<'a> = &'a dyn Fn(&mut Builder, &Affine, &Affine) -> Reg;
 
 /// One pooled vector: the cells of the window at (y, x) of the padded map's origin.
 pub(super) fn window(
     b: &mut Builder,
     pool: &Pool,
-    source: &Source<'_>,
+    cell: Cell<'_>,
     (ys, xs): (&Span, &Span),
     (y, x): (&Affine, &Affine),
     lanes: u8,
@@ -85,9 +82,7 @@ pub(super) fn window(
     let (rows, columns) = (ys.cells.len(), xs.cells.len());
     let row = y + (ys.cells.start as i64 - top as i64);
     let column = x + (xs.cells.start as i64 - left as i64);
-    let load = |b: &mut Builder, ky: Affine, kx: Affine| {
-        b.load(lanes, source.buffer, (source.at)(&(&row + ky), &(&column + kx)))
-    };
+    let load = |b: &mut Builder, ky: Affine, kx: Affine| cell(b, &(&row + ky), &(&column + kx));
     let total = load(b, Affine::default(), Affine::default());
     let add = |b: &mut Builder, cell: Reg| match pool.kind {
         PoolKind::Max => b.binary_into(Binary::Max, total, cell, total),
@@ -169,10 +164,11 @@ impl Lowering<'_> {
                     b.repeat("x", column.count, |b, x| {
                         let ox = x + column.first;
                         for lane in (0..BLOCK).step_by(usize::from(lanes)) {
-                            let at = |y: &Affine, x: &Affine| input.at(&n, &cb, y, x) + lane;
-                            let source = Source { buffer: x_buffer, at: &at };
+                            let cell = |b: &mut Builder, y: &Affine, x: &Affine| {
+                                b.load(lanes, x_buffer, input.at(&n, &cb, y, x) + lane)
+                            };
                             let corner = (&(&oy * sh), &(&ox * sw));
-                            let value = window(b, pool, &source, (span, column), corner, lanes);
+                            let value = window(b, pool, &cell, (span, column), corner, lanes);
                             b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
                         }
                     });

@@ -14,7 +14,7 @@ mod vector;
 pub use parameters::Parameters;
 
 use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math};
-use crate::graph::{Epilogue, Graph, Node, Op};
+use crate::graph::{Epilogue, Graph, Node, Op, Pool};
 use crate::layout::Layout;
 use alexc_codegen::builder::{At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
@@ -131,11 +131,18 @@ impl Gpu<'_> {
         let mut current = self.stage(rest, whole, output);
         produce(self, current, &prefix);
         while let [first, tail @ ..] = rest {
+            let pooled = |pool: &Pool| {
+                let [h, w] = pool.output_size([current.layout.h, current.layout.w]);
+                Layout { h, w, ..current.layout }
+            };
+            if let (Epilogue::Lrn(lrn), [Epilogue::Pool(pool), tail @ ..]) = (first, tail) {
+                let next = self.stage(tail, pooled(pool), output);
+                self.lrn_pool(lrn, pool, current, next);
+                (current, rest) = (next, tail);
+                continue;
+            }
             let layout = match first {
-                Epilogue::Pool(pool) => {
-                    let [h, w] = pool.output_size([current.layout.h, current.layout.w]);
-                    Layout { h, w, ..current.layout }
-                }
+                Epilogue::Pool(pool) => pooled(pool),
                 _ => current.layout,
             };
             let next = self.stage(tail, layout, output);

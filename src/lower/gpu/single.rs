@@ -4,7 +4,7 @@
 use super::Gpu;
 use crate::graph::{Activation, BatchNorm, Lrn, Pool};
 use crate::lower::pack::Pack;
-use crate::lower::pool::{self, Source, spans_of};
+use crate::lower::pool::{self, spans_of};
 use crate::lower::{Draft, Operand, math};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
@@ -83,13 +83,35 @@ impl Gpu<'_> {
         }
     }
 
-    /// Windows that the edges cut alike share a kernel.
     pub(super) fn pool(&mut self, pool: &Pool, input: Operand, output: Operand) {
+        self.windows("pool", pool, input, output, |b, from, c, at| {
+            b.load(1, from, at + c * input.layout.plane())
+        });
+    }
+
+    /// Normalises each cell of a window where the window needs it: cells are computed several
+    /// times, but never stored.
+    pub(super) fn lrn_pool(&mut self, lrn: &Lrn, pool: &Pool, input: Operand, output: Operand) {
+        self.windows("lrn_pool", pool, input, output, |b, from, c, at| {
+            normalised(b, lrn, input, from, c, at)
+        });
+    }
+
+    /// A pooling over cells that are computed of the pixel at `at` and the channel. Windows that
+    /// the edges cut alike share a kernel.
+    fn windows(
+        &mut self,
+        name: &str,
+        pool: &Pool,
+        input: Operand,
+        output: Operand,
+        cell: impl Fn(&mut Builder, BufferId, &Affine, &Affine) -> Reg,
+    ) {
         let (rows, columns) = spans_of(pool, &input.layout, &output.layout);
         let [sh, sw] = pool.window.stride;
         for row in &rows {
             for column in &columns {
-                let mut draft = Draft::new("pool");
+                let mut draft = Draft::new(name);
                 let from = input.declare(&mut draft, "input", Access::Read);
                 let to = output.declare(&mut draft, "output", Access::Write);
                 let b = &mut draft.b;
@@ -97,10 +119,11 @@ impl Gpu<'_> {
                 let c = b.parallel("c", output.layout.c);
                 let oy = b.parallel("oy", row.count) + row.first;
                 let ox = b.parallel("ox", column.count) + column.first;
-                let at = |y: &Affine, x: &Affine| input.at(&n, &c, y, x);
-                let source = Source { buffer: from, at: &at };
+                let cell = |b: &mut Builder, y: &Affine, x: &Affine| {
+                    cell(b, from, &c, &input.at(&n, &Affine::default(), y, x))
+                };
                 let corner = (&(&oy * sh), &(&ox * sw));
-                let value = pool::window(b, pool, &source, (row, column), corner, 1);
+                let value = pool::window(b, pool, &cell, (row, column), corner, 1);
                 b.store(to, output.at(&n, &c, &oy, &ox), value);
                 self.base.call(draft);
             }
@@ -109,7 +132,6 @@ impl Gpu<'_> {
 
     pub(super) fn lrn(&mut self, lrn: &Lrn, input: Operand, output: Operand) {
         let layout = input.layout;
-        let size = lrn.size.min(2 * layout.c - 1);
         let mut draft = Draft::new("lrn");
         let from = input.declare(&mut draft, "input", Access::Read);
         let to = output.declare(&mut draft, "output", Access::Write);
@@ -117,22 +139,35 @@ impl Gpu<'_> {
         let n = b.parallel("n", layout.n);
         let c = b.parallel("c", layout.c);
         let q = b.parallel("q", layout.h * layout.w);
-        let image = &n * layout.image() + q;
-        let sum = b.constant(1, 0.0);
-        b.repeat("offset", size, |b, offset| {
-            let other = b.var("other", &c + offset + -((size / 2) as i64));
-            let at = At::from(&image + &other * layout.plane()).within(&other, layout.c);
-            let value = b.load(1, from, at);
-            let square = b.binary(Binary::Mul, value, value);
-            b.binary_into(Binary::Add, sum, sum, square);
-        });
-        let scale = b.constant(1, lrn.scale() as f32);
-        let k = b.constant(1, lrn.k as f32);
-        let base = b.fma(sum, scale, k);
-        let at = image + &c * layout.plane();
-        let value = b.load(1, from, &at);
-        let result = math::normalised(b, value, base, lrn);
-        b.store(to, at, result);
+        let pixel = &n * layout.image() + q;
+        let result = normalised(b, lrn, input, from, &c, &pixel);
+        b.store(to, pixel + &c * layout.plane(), result);
         self.base.call(draft);
     }
+}
+
+/// Channel `c` of the pixel at `pixel`, normalised over the channels around it.
+fn normalised(
+    b: &mut Builder,
+    lrn: &Lrn,
+    input: Operand,
+    from: BufferId,
+    c: &Affine,
+    pixel: &Affine,
+) -> Reg {
+    let layout = input.layout;
+    let size = lrn.size.min(2 * layout.c - 1);
+    let sum = b.constant(1, 0.0);
+    b.repeat("offset", size, |b, offset| {
+        let other = b.var("other", c + offset + -((size / 2) as i64));
+        let at = At::from(pixel + &other * layout.plane()).within(&other, layout.c);
+        let value = b.load(1, from, at);
+        let square = b.binary(Binary::Mul, value, value);
+        b.binary_into(Binary::Add, sum, sum, square);
+    });
+    let scale = b.constant(1, lrn.scale() as f32);
+    let k = b.constant(1, lrn.k as f32);
+    let base = b.fma(sum, scale, k);
+    let value = b.load(1, from, pixel + c * layout.plane());
+    math::normalised(b, value, base, lrn)
 }
