@@ -148,6 +148,130 @@ impl Code {
 mod tests {
     use super::*;
     use alexc_runtime::cpu::Level;
+    use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+    use std::collections::HashMap;
+
+    /// What a processor and its system say of themselves.
+    #[derive(Clone, Copy, Default)]
+    struct Machine {
+        leaf_1_ecx: u32,
+        leaf_7_ebx: u32,
+        extended_ecx: u32,
+        xcr0: u32,
+    }
+
+    /// Follows the code as an independent decoder reads it. Registers by their 32-bit names.
+    fn chosen(code: &[u8], machine: Machine) -> i32 {
+        use iced_x86::Register::{EAX, EBX, ECX, EDX};
+        let mut registers: HashMap<iced_x86::Register, u32> = HashMap::new();
+        let (mut below, mut equal, mut carry) = (false, false, false);
+        let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+        for _ in 0..200 {
+            let instruction: Instruction = decoder.decode();
+            assert!(!instruction.is_invalid(), "at {:#x}", instruction.ip());
+            let (first, second) = (instruction.op0_register(), instruction.op1_register());
+            let value = |registers: &HashMap<_, u32>| match second {
+                iced_x86::Register::None => instruction.immediate(1) as u32,
+                second => registers[&second],
+            };
+            let jumps = match instruction.mnemonic() {
+                Mnemonic::Push | Mnemonic::Pop => false,
+                Mnemonic::Ret => return registers[&EAX].cast_signed(),
+                Mnemonic::Mov => {
+                    let value = value(&registers);
+                    registers.insert(first, value);
+                    false
+                }
+                Mnemonic::Xor => {
+                    assert_eq!(first, second);
+                    registers.insert(first, 0);
+                    false
+                }
+                Mnemonic::And => {
+                    let value = registers[&first] & value(&registers);
+                    registers.insert(first, value);
+                    false
+                }
+                Mnemonic::Cmp => {
+                    let (left, right) = (registers[&first], value(&registers));
+                    (below, equal) = (left < right, left == right);
+                    false
+                }
+                Mnemonic::Bt => {
+                    carry = registers[&first] >> instruction.immediate(1) & 1 == 1;
+                    false
+                }
+                Mnemonic::Cpuid => {
+                    assert_eq!(registers[&ECX], 0);
+                    // Whoever lacks a leaf answers something: all bits, to be sure.
+                    let [b, c] = match registers[&EAX] {
+                        1 => [0, machine.leaf_1_ecx],
+                        7 => [machine.leaf_7_ebx, 0],
+                        0x8000_0001 => [0, machine.extended_ecx],
+                        _ => [u32::MAX; 2],
+                    };
+                    let answers = [(EAX, 0x5555), (EBX, b), (ECX, c), (EDX, 0x5555)];
+                    registers.extend(answers);
+                    false
+                }
+                Mnemonic::Xgetbv => {
+                    assert!(machine.leaf_1_ecx >> 27 & 1 == 1, "XGETBV without OSXSAVE");
+                    assert_eq!(registers[&ECX], 0);
+                    registers.extend([(EAX, machine.xcr0), (EDX, 0x5555)]);
+                    false
+                }
+                Mnemonic::Jb => below,
+                Mnemonic::Jne => !equal,
+                Mnemonic::Jae => !carry,
+                other => panic!("{other:?}"),
+            };
+            if jumps {
+                let target = instruction.near_branch_target();
+                decoder.set_position(target as usize).unwrap();
+                decoder.set_ip(target);
+            }
+        }
+        panic!("the code goes on and on");
+    }
+
+    #[test]
+    fn the_best_variant_is_chosen() {
+        let levels = [Level::V2, Level::V3, Level::V4];
+        let all = choose_x86(&levels.map(Level::features));
+        let v2 = Machine { leaf_1_ecx: 0x0098_2201, extended_ecx: 1, ..Default::default() };
+        let v3 =
+            Machine { leaf_1_ecx: 0x38d8_3201, leaf_7_ebx: 0x128, extended_ecx: 0x21, xcr0: 6 };
+        let v4 = Machine { leaf_7_ebx: 0xd003_0128, xcr0: 0xe6, ..v3 };
+        let everything = Machine {
+            leaf_1_ecx: u32::MAX,
+            leaf_7_ebx: u32::MAX,
+            extended_ecx: u32::MAX,
+            xcr0: u32::MAX,
+        };
+        for (machine, best) in [
+            (Machine::default(), -1),
+            (Machine { extended_ecx: 0, ..v2 }, -1),
+            (Machine { leaf_1_ecx: v2.leaf_1_ecx & !1, ..v2 }, -1),
+            (v2, 0),
+            // AVX2 without a system that saves its registers, in three degrees.
+            (Machine { leaf_1_ecx: v3.leaf_1_ecx & !(1 << 27), ..v3 }, 0),
+            (Machine { xcr0: 2, ..v3 }, 0),
+            (Machine { xcr0: 4, ..v3 }, 0),
+            (Machine { leaf_7_ebx: 0x120, ..v3 }, 0),
+            (Machine { extended_ecx: 1, ..v3 }, 0),
+            (v3, 1),
+            (Machine { xcr0: 6, ..v4 }, 1),
+            (Machine { leaf_7_ebx: v4.leaf_7_ebx & !(1 << 31), ..v4 }, 1),
+            (v4, 2),
+            (everything, 2),
+        ] {
+            assert_eq!(chosen(&all, machine), best);
+        }
+        // Nothing needed, nothing asked.
+        assert_eq!(chosen(&choose_x86(&[&[]]), Machine::default()), 0);
+        assert_eq!(chosen(&choose_x86(&[Level::V3.features()]), v2), -1);
+        assert_eq!(chosen(&choose_x86(&[Level::V3.features()]), v4), 0);
+    }
 
     /// What the psABI's levels are, as bits of the manuals.
     #[test]

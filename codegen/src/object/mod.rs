@@ -19,6 +19,7 @@ mod entry;
 mod floats;
 mod header;
 mod labels;
+mod memory;
 mod preprocess;
 mod self_test;
 mod shares;
@@ -26,6 +27,7 @@ mod shares;
 pub use archive::archive;
 pub use cpp::cpp_header;
 pub use header::header;
+pub use memory::Memory;
 pub use self_test::SelfTest;
 
 use crate::target::Target;
@@ -144,43 +146,6 @@ pub enum ObjectError {
         /// Why.
         reason: String,
     },
-}
-
-/// Memory that a run needs, the same for every variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Where in the workspace the scratch of the threads begins, behind the arena.
-    pub scratch_offset: usize,
-    /// Scratch of one thread.
-    pub scratch_bytes: usize,
-    /// Packed weights.
-    pub weights_bytes: usize,
-}
-
-impl Memory {
-    /// Of an object.
-    pub fn of(program: &Program, options: &ObjectOptions<'_>) -> Memory {
-        let variants = options.variants(program);
-        let most = |bytes: fn(&Program) -> usize| {
-            variants.iter().map(|variant| bytes(variant.program)).max().unwrap_or(0)
-        };
-        let arena = most(|program| program.arena_bytes);
-        Memory {
-            scratch_offset: arena.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX),
-            scratch_bytes: most(|program| program.local_bytes),
-            weights_bytes: program.weights_bytes,
-        }
-    }
-
-    /// Bytes of the workspace where the calling thread works alone.
-    pub fn workspace_bytes(&self) -> usize {
-        self.scratch_offset.saturating_add(self.scratch_bytes)
-    }
-
-    /// Bytes that each thread adds where several work: no two write into one pair of cache lines.
-    pub fn thread_stride(&self) -> usize {
-        self.scratch_bytes.checked_next_multiple_of(2 * ALIGNMENT).unwrap_or(usize::MAX)
-    }
 }
 
 /// What [`write()`] makes for others to use, as C spells it.
