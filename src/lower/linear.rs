@@ -118,7 +118,7 @@ impl Lowering<'_> {
                             input: &source,
                             pixels: &offsets,
                             weights: &sources,
-                            ahead: None,
+                            ahead: (images > 1).then_some(AHEAD_ROWS * BLOCK),
                             loops: &loops,
                         };
                         tile::multiply(b, &tile, &accumulators);
@@ -169,6 +169,10 @@ impl Lowering<'_> {
         self.call(draft);
     }
 }
+
+/// Rows of a panel between the one at work and the one that is fetched, where several images
+/// multiply each: a row comes from memory slower than one image but faster than many use it.
+const AHEAD_ROWS: usize = 64;
 
 /// Where the elements of the input are: row k of image n at `origin + k * step + n * image_step`,
 /// if the rows lie densely.
