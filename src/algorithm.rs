@@ -6,6 +6,7 @@ use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::Winograd;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// How much freedom the compiler has with rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,11 +46,14 @@ impl fmt::Display for Algorithm {
     }
 }
 
+/// Sizes of tiles that are considered.
+const TILES: RangeInclusive<usize> = 2..=8;
+
 /// A name that is no algorithm's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no algorithm; there are direct, winograd2 to winograd6 and, for a strided \
-     convolution of the net's input, space_to_depth2 to space_to_depth6"
+    "`{0}` is no algorithm; there are direct, winograd2 to winograd8 and, for a strided \
+     convolution of the net's input, space_to_depth2 to space_to_depth8"
 )]
 pub struct UnknownAlgorithm(pub String);
 
@@ -62,7 +66,7 @@ impl std::str::FromStr for Algorithm {
             return Ok(Algorithm::Direct);
         }
         let size =
-            |digits: &str| digits.parse().ok().filter(|m| (2..=6).contains(m)).ok_or_else(unknown);
+            |digits: &str| digits.parse().ok().filter(|m| TILES.contains(m)).ok_or_else(unknown);
         if let Some(digits) = text.strip_prefix("winograd") {
             return Ok(Algorithm::Winograd { m: size(digits)? });
         }
@@ -92,9 +96,9 @@ pub enum AlgorithmError {
     /// Winograd needs square kernels, stride 1, dilation 1.
     #[error(
         "algorithm: {layer} cannot use {algorithm}: it has a {kernel} kernel with stride {stride}. \
-         winogradM needs a square kernel with stride 1, dilation 1 and M + kernel - 1 <= 8; \
+         winogradM needs a square kernel with stride 1, dilation 1 and M + kernel - 1 <= 10; \
          space_to_depthM needs the net's input, read by this layer alone, a square kernel and \
-         stride S > 1, one group, dilation 1 and M + ceil(kernel / S) - 1 <= 8"
+         stride S > 1, one group, dilation 1 and M + ceil(kernel / S) - 1 <= 10"
     )]
     Unsuited {
         /// The layer.
@@ -150,14 +154,25 @@ fn choose_node(
 }
 
 fn suits(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> bool {
+    algorithm == Algorithm::Direct || transforms(graph, node, conv, algorithm).is_some()
+}
+
+/// The transforms of a method by tiles, where it applies.
+fn transforms(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> Option<Winograd> {
     match algorithm {
-        Algorithm::Direct => true,
-        Algorithm::Winograd { m } => winograd(conv, m).is_some(),
+        Algorithm::Direct => None,
+        Algorithm::Winograd { m } => winograd(conv, m),
         Algorithm::SpaceToDepth { m } => {
             let input = graph.values[node.inputs[0].index()].shape;
-            reads_input_alone(graph, node) && SpaceToDepth::new(conv, input, m).is_some()
+            let folded = SpaceToDepth::new(conv, input, m)?;
+            reads_input_alone(graph, node).then_some(folded.winograd)
         }
     }
+}
+
+/// Accurate enough to be chosen unasked.
+fn accurate(winograd: &Winograd) -> bool {
+    winograd.expected_error() <= MOST_ERROR
 }
 
 /// What is worth a measurement for a node: nothing where there is no choice.
@@ -166,12 +181,12 @@ pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
     let channels = graph.values[node.inputs[0].index()].shape.c().min(conv.out_channels);
     // Transforms for each of many small groups take longer to compile than they could ever save.
     let tiles = conv.groups == 1 || channels / conv.groups >= BLOCK;
-    let sizes = (2..=6).filter(|_| tiles);
+    let sizes = TILES.filter(|_| tiles);
     let by_tiles = sizes.flat_map(|m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }]);
-    let found: Vec<Algorithm> = std::iter::once(Algorithm::Direct)
-        .chain(by_tiles)
-        .filter(|&algorithm| suits(graph, node, conv, algorithm))
-        .collect();
+    let by_tiles = by_tiles.filter(|&algorithm| {
+        transforms(graph, node, conv, algorithm).is_some_and(|winograd| accurate(&winograd))
+    });
+    let found: Vec<Algorithm> = std::iter::once(Algorithm::Direct).chain(by_tiles).collect();
     if found.len() > 1 { found } else { Vec::new() }
 }
 
@@ -231,11 +246,25 @@ impl SpaceToDepth {
     }
 }
 
-/// Relative cost of reading a byte of weights from memory and of a multiply-add of the
-/// transforms, both in multiply-adds of a product. Estimates, not fitted to measurements; for
-/// alexnet.yaml at batch 1 `--tune` found the same algorithms by measuring.
-const BYTE_COST: f64 = 0.55;
-const TRANSFORM_COST: f64 = 2.0;
+/// Methods with a larger expected error (see [`Winograd::expected_error`]) are used on demand
+/// only: of an AlexNet, conv2 by F(6, 5) would be 1.1e-5 from exact, and conv1 by F(8, 3) would
+/// bring the logits to 5e-6.
+const MOST_ERROR: f64 = 30.0;
+
+/// Multiply-adds of products in the time that a weight takes from memory (f32, 54 GB/s beside
+/// 236 GFLOP/s). The two go on side by side: the slower one counts, and a part of the other, since
+/// they do not overlap perfectly.
+const WEIGHT_COST: f64 = 8.8;
+const OVERLAP_COST: f64 = 0.2;
+
+/// Multiply-adds of products in the time of a step of a transform, from the profile of
+/// alexnet.yaml at batch 16: between 3 (conv2) and 6 (conv4), most of it for moving data.
+const TRANSFORM_COST: f64 = 4.0;
+
+/// Time for `weights` that are used `times` times each, in multiply-adds.
+fn products_cost(weights: f64, times: f64) -> f64 {
+    weights * (times.max(WEIGHT_COST) + OVERLAP_COST * times.min(WEIGHT_COST))
+}
 
 /// The algorithm with the least estimated time. Blocks of channels are counted whole.
 fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
@@ -246,11 +275,14 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
     let taps = (conv.window.kernel[0] * conv.window.kernel[1]) as f64;
     let images = input.n() as f64;
     let weights = inputs * outputs;
-    let direct = weights * taps * (h * w) as f64 * images + weights * taps * 4.0 * BYTE_COST;
+    let direct = products_cost(weights * taps, (h * w) as f64 * images);
     let mut best = (direct, Algorithm::Direct);
     if alone {
-        for m in 2..=6 {
+        for m in TILES {
             let Some(folded) = SpaceToDepth::new(conv, input, m) else { continue };
+            if !accurate(&folded.winograd) {
+                continue;
+            }
             let cost =
                 tiles_cost(&folded.winograd, [h, w], images, whole(folded.channels), outputs);
             if cost < best.0 {
@@ -262,8 +294,11 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
     if input.c() / conv.groups < BLOCK || conv.out_channels / conv.groups < BLOCK {
         return best.1;
     }
-    for m in 2..=6 {
+    for m in TILES {
         let Some(winograd) = winograd(conv, m) else { continue };
+        if !accurate(&winograd) {
+            continue;
+        }
         let cost = tiles_cost(&winograd, [h, w], images, inputs, outputs);
         let more_groups =
             (conv.groups - 1) as f64 * transforms_cost(&winograd, [h, w], images, inputs, 0.0);
@@ -288,7 +323,7 @@ fn transforms_cost(
     outputs: f64,
 ) -> f64 {
     let (m, n) = (winograd.m as f64, winograd.n() as f64);
-    tiles(winograd, size, images) * n * n * (inputs * n + outputs * m) * TRANSFORM_COST / 16.0
+    tiles(winograd, size, images) * n * n * (inputs * n + outputs * m) * TRANSFORM_COST
 }
 
 /// Cost of Winograd's method for one group (of several: for all of their outputs).
@@ -300,7 +335,7 @@ fn tiles_cost(
     outputs: f64,
 ) -> f64 {
     let n = winograd.n() as f64;
-    let products = n * n * inputs * outputs * (tiles(winograd, size, images) + 4.0 * BYTE_COST);
+    let products = products_cost(n * n * inputs * outputs, tiles(winograd, size, images));
     products + transforms_cost(winograd, size, images, inputs, outputs)
 }
 

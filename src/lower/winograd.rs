@@ -23,21 +23,47 @@ pub(super) struct Tiles<'a> {
     pub(super) phases: usize,
 }
 
-/// How a map is cut into tiles.
+/// How maps are cut into tiles, and which maps are at work: some consecutive images of every part
+/// of the batch. Parts come first in every parallel space, so that each thread finds in its own
+/// caches what it left there.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
     rows: usize,
     columns: usize,
+    /// Parts of the batch.
+    parts: usize,
+    /// Images from one part to the next.
+    share: usize,
+    /// Images of each part that are at work.
     images: usize,
 }
 
 impl Grid {
-    fn tiles(self) -> usize {
+    /// Tiles of one part.
+    fn part_tiles(self) -> usize {
         self.rows * self.columns * self.images
     }
 
-    fn tile(self, n: &Affine, row: &Affine, column: &Affine) -> Affine {
-        n * (self.rows * self.columns) + row * self.columns + column
+    fn tiles(self) -> usize {
+        self.part_tiles() * self.parts
+    }
+
+    /// From the first image at work to the last one.
+    fn span(self) -> usize {
+        (self.parts - 1) * self.share + self.images
+    }
+
+    /// The parallel dimensions of the images: (index in the batch, counted from the first image
+    /// at work; index of its first tile).
+    fn images(self, b: &mut Builder) -> (Affine, Affine) {
+        let part = b.parallel("half", self.parts);
+        let image = b.parallel("n", self.images);
+        let place = &part * self.share + &image;
+        (place, (&part * self.images + image) * (self.rows * self.columns))
+    }
+
+    fn tile(self, first: &Affine, row: &Affine, column: &Affine) -> Affine {
+        first + row * self.columns + column
     }
 }
 
@@ -74,11 +100,13 @@ impl Lowering<'_> {
         let rows = output.layout.h.div_ceil(winograd.m);
         let columns = output.layout.w.div_ceil(winograd.m);
         let blocks = input.layout.blocks() + out_blocks;
-        let at_once = images_at_once(images, rows * columns, 4 * points * blocks * BLOCK);
-        let grid = Grid { rows, columns, images: at_once };
+        let parts = if images.is_multiple_of(PARTS) { PARTS } else { 1 };
+        let share = images / parts;
+        let at_once = images_at_once(share, rows * columns, 4 * points * blocks * BLOCK);
+        let grid = Grid { rows, columns, parts, share, images: at_once };
         let plane = grid.tiles() * BLOCK;
-        let to_len = points * input.layout.blocks() * plane;
-        let from_len = points * out_blocks * plane;
+        let to_len = points * point_step(input.layout.blocks(), plane);
+        let from_len = points * point_step(out_blocks, plane);
         let transformed = self.temporary_elements(to_len);
         let products = self.temporary_elements(from_len);
         let weights = self.pack(Pack::Winograd {
@@ -97,17 +125,20 @@ impl Lowering<'_> {
         });
         let product = Product {
             points,
+            n: winograd.n(),
             plane,
-            tiles: grid.tiles(),
+            parts,
+            tiles: grid.part_tiles(),
             in_blocks: input.layout.blocks(),
             out_blocks,
             reach_blocks: reach.blocks,
             buffers: [transformed, weights, products],
         };
-        for first in (0..images).step_by(at_once) {
-            let input = input.images(first, at_once);
-            let output = output.images(first, at_once);
-            let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, at_once)).collect();
+        let span = grid.span();
+        for first in (0..share).step_by(at_once) {
+            let input = input.images(first, span);
+            let output = output.images(first, span);
+            let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, span)).collect();
             self.transform_input(conv, winograd, grid, input, (transformed, to_len));
             match reach.pattern() {
                 Some((outer, inner, step)) => self.multiply_points(&product, |b| {
@@ -142,7 +173,7 @@ impl Lowering<'_> {
         let v_buffer = draft.buffer("points", transformed, len, Access::Write);
         let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
         let b = &mut draft.b;
-        let image = b.parallel("n", il.n);
+        let (image, first) = grid.images(b);
         let cb = b.parallel("cb", il.blocks());
         let row = b.parallel("row", grid.rows);
         let padding = conv.window.padding;
@@ -153,7 +184,7 @@ impl Lowering<'_> {
             + (il.halo.left - padding.left) * il.block;
         let plane = grid.tiles() * BLOCK;
         b.repeat("column", grid.columns, |b, column| {
-            let tile = grid.tile(&image, &row, &column);
+            let tile = grid.tile(&first, &row, &column);
             for lane in (0..BLOCK).step_by(usize::from(lanes)) {
                 let from = &corner + &column * (winograd.m * il.block) + lane;
                 b.repeat("x", n, |b, x| {
@@ -167,7 +198,7 @@ impl Lowering<'_> {
                     }
                 });
                 let to = &cb * plane + &tile * BLOCK + lane;
-                let point = il.blocks() * plane;
+                let point = point_step(il.blocks(), plane);
                 b.repeat("y", n, |b, y| {
                     let values: Vec<Reg> =
                         (0..n).map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane)).collect();
@@ -188,22 +219,33 @@ impl Lowering<'_> {
         product: &Product,
         place: impl FnOnce(&mut Builder) -> (Affine, Affine),
     ) {
-        let &Product { points, plane, tiles, in_blocks, out_blocks, reach_blocks, buffers } =
-            product;
+        let &Product {
+            points,
+            n,
+            plane,
+            parts,
+            tiles,
+            in_blocks,
+            out_blocks,
+            reach_blocks,
+            buffers,
+        } = product;
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);
         let shape = TileShape::for_vectors(self.vectors);
         let panel = reach_blocks * BLOCK * BLOCK;
         let mut draft = Draft::new("multiply_points");
-        let v_buffer = draft.buffer("points", buffers[0], points * in_blocks * plane, Access::Read);
+        let (from_step, to_step) = (point_step(in_blocks, plane), point_step(out_blocks, plane));
+        let v_buffer = draft.buffer("points", buffers[0], points * from_step, Access::Read);
         let u_buffer =
             draft.buffer("weights", buffers[1], out_blocks * points * panel, Access::Read);
-        let m_buffer =
-            draft.buffer("products", buffers[2], points * out_blocks * plane, Access::ReadWrite);
+        let m_buffer = draft.buffer("products", buffers[2], points * to_step, Access::ReadWrite);
         let b = &mut draft.b;
         // Small inputs stay in the second-level cache while the weights stream past once, in
         // their order; large ones are kept point by point.
-        let inputs_stay = 4 * points * in_blocks * plane <= INPUT_BYTES;
+        let inputs_stay = 4 * points * in_blocks * tiles * BLOCK <= INPUT_BYTES;
+        let part = b.parallel("half", parts);
+        let own = &part * (tiles * BLOCK);
         let (point, (ob, first)) = if inputs_stay {
             let place = place(b);
             (b.parallel("point", points), place)
@@ -213,16 +255,17 @@ impl Lowering<'_> {
         // A stream that is read in order needs no hints (they made it slower); one that jumps from
         // panel to panel does.
         let ahead = (!inputs_stay).then_some(points * panel);
-        let from = &point * (in_blocks * plane) + first * plane;
+        let from = &point * from_step + first * plane + &own;
         let weights = (&ob * points + &point) * panel;
-        let to = &point * (out_blocks * plane) + &ob * plane;
+        let to = &point * to_step + &ob * plane + &own;
         let chunk_blocks = largest_divisor(reach_blocks, (PANEL_ROWS / BLOCK).max(1));
         let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
+        let sum_blocks = largest_divisor(chunk_blocks, most_summed(n));
         let loops = [
             Reduction {
                 name: "cb",
-                count: chunk_blocks,
+                count: sum_blocks,
                 input_step: plane,
                 weight_step: BLOCK * BLOCK,
             },
@@ -239,37 +282,48 @@ impl Lowering<'_> {
                 for (kind, (count, pixels)) in kinds.into_iter().enumerate() {
                     b.repeat("tile", count, |b, t| {
                         let first_tile = &t * pixels + done;
-                        let input = Source { buffer: v_buffer, at: &from + &first_tile * BLOCK };
                         let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
-                        let sources: Vec<Source> = (0..shape.vectors)
-                            .map(|v| Source { buffer: u_buffer, at: &weights + &lane + v * width })
-                            .collect();
                         let at = |v: usize, p: usize| {
                             &to + (&first_tile + p) * BLOCK + &lane + v * width
                         };
-                        let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
-                            .map(|v| {
-                                (0..pixels)
-                                    .map(|p| match chunk {
-                                        0 => b.constant(lanes, 0.0),
-                                        _ => b.load(lanes, m_buffer, at(v, p)),
-                                    })
-                                    .collect()
-                            })
-                            .collect();
-                        let tile = Tile {
-                            input: &input,
-                            pixels: &offsets,
-                            weights: &sources,
-                            ahead: ahead.filter(|_| kind == last),
-                            loops: &loops,
-                        };
-                        tile::multiply(b, &tile, &accumulators);
-                        for (v, column) in accumulators.iter().enumerate() {
-                            for (p, &acc) in column.iter().enumerate() {
-                                b.store(m_buffer, at(v, p), acc);
+                        // Each sum begins at zero and joins those before it at its end.
+                        let sum = |b: &mut Builder, sum: &Affine, first: bool| {
+                            let block = sum * sum_blocks;
+                            let from = &from + &block * plane + &first_tile * BLOCK;
+                            let input = Source { buffer: v_buffer, at: from };
+                            let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
+                            let sources: Vec<Source> = (0..shape.vectors)
+                                .map(|v| Source { buffer: u_buffer, at: &panel + v * width })
+                                .collect();
+                            let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
+                                .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
+                                .collect();
+                            let tile = Tile {
+                                input: &input,
+                                pixels: &offsets,
+                                weights: &sources,
+                                ahead: ahead.filter(|_| kind == last),
+                                loops: &loops,
+                            };
+                            tile::multiply(b, &tile, &accumulators);
+                            for (v, column) in accumulators.iter().enumerate() {
+                                for (p, &acc) in column.iter().enumerate() {
+                                    let total = if first {
+                                        acc
+                                    } else {
+                                        let before = b.load(lanes, m_buffer, at(v, p));
+                                        b.binary(Binary::Add, acc, before)
+                                    };
+                                    b.store(m_buffer, at(v, p), total);
+                                }
                             }
+                        };
+                        let sums = chunk_blocks / sum_blocks;
+                        let fresh = usize::from(chunk == 0);
+                        if fresh == 1 {
+                            sum(b, &Affine::default(), true);
                         }
+                        b.repeat("sum", sums - fresh, |b, i| sum(b, &(i + fresh), false));
                     });
                     done += count * pixels;
                 }
@@ -299,7 +353,7 @@ impl Lowering<'_> {
         let y_buffer = output.declare(&mut draft, "output", Access::Write);
         let half = draft.buffer("half", Argument::Local, m * n * BLOCK, Access::Local);
         let b = &mut draft.b;
-        let image = b.parallel("n", ol.n);
+        let (image, first) = grid.images(b);
         let ob = b.parallel("ob", out_blocks);
         let row_parts = parts(ol.h, m);
         // Rows of tiles join the parallel space where all are alike.
@@ -312,9 +366,9 @@ impl Lowering<'_> {
                 for columns in parts(ol.w, m) {
                     b.repeat("column", columns.count, |b, column| {
                         let column = column + columns.first;
-                        let tile = grid.tile(&image, &row, &column);
+                        let tile = grid.tile(&first, &row, &column);
                         let from = &ob * plane + &tile * BLOCK;
-                        let point = out_blocks * plane;
+                        let point = point_step(out_blocks, plane);
                         for lane in (0..BLOCK).step_by(usize::from(lanes)) {
                             let cell = Cell { b: &mut *b, lanes, lane, half };
                             cell.columns(winograd, m_buffer, &from, point, rows.kept);
@@ -376,7 +430,7 @@ impl Cell<'_> {
     }
 }
 
-/// Images that go through the three kernels together: so few that what lies between them stays
+/// Images of a part that go through the three kernels together: so few that what lies between them stays
 /// in the caches, but enough tiles that weights are read for more than a register tile of them.
 fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
     const BYTES: usize = 6 << 20;
@@ -388,14 +442,39 @@ fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
     (1..=images).rev().find(fits).unwrap_or(1)
 }
 
+/// Elements from a point to the next one: a cache line more than they need, since the same place of
+/// all points, which the transforms visit together, may not fall into one set of the cache.
+fn point_step(blocks: usize, plane: usize) -> usize {
+    blocks * plane + BLOCK
+}
+
 /// Transformed inputs of up to this many bytes are read again for every block of outputs.
 const INPUT_BYTES: usize = 768 * 1024;
+
+/// Most blocks of input channels that are summed up from zero, for tiles with `n` points on each
+/// axis. Long sums have the largest rounding errors, and the output's transform multiplies them the
+/// more the larger `n` is, see [`Winograd::expected_error`]; sums of short sums cost some time.
+fn most_summed(n: usize) -> usize {
+    match n {
+        ..=8 => usize::MAX,
+        9 => 2,
+        _ => 1,
+    }
+}
+
+/// Parts of a batch whose images go through the kernels side by side, for as many threads.
+const PARTS: usize = 2;
 
 /// What `multiply_points` multiplies.
 struct Product {
     points: usize,
+    /// Points of one axis.
+    n: usize,
     /// Elements of one block of channels of all tiles.
     plane: usize,
+    /// Parts of the batch.
+    parts: usize,
+    /// Tiles of each part.
     tiles: usize,
     in_blocks: usize,
     out_blocks: usize,
