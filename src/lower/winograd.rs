@@ -100,7 +100,9 @@ impl Lowering<'_> {
         let rows = output.layout.h.div_ceil(winograd.m);
         let columns = output.layout.w.div_ceil(winograd.m);
         let blocks = input.layout.blocks() + out_blocks;
-        let parts = if images.is_multiple_of(PARTS) { PARTS } else { 1 };
+        let weights_bytes = 4 * points * reach.blocks * out_blocks * BLOCK * BLOCK;
+        let split = images.is_multiple_of(PARTS) && weights_bytes <= SHARED_BYTES;
+        let parts = if split { PARTS } else { 1 };
         let share = images / parts;
         let at_once = images_at_once(share, rows * columns, 4 * points * blocks * BLOCK);
         let grid = Grid { rows, columns, parts, share, images: at_once };
@@ -464,6 +466,11 @@ fn most_summed(n: usize) -> usize {
 
 /// Parts of a batch whose images go through the kernels side by side, for as many threads.
 const PARTS: usize = 2;
+
+/// Transformed weights of up to this many bytes, which then every thread reads, for maps of its own.
+/// Larger ones are split between the threads, which share the maps: between cores without a common
+/// cache, shared bytes cost most.
+const SHARED_BYTES: usize = 2 << 20;
 
 /// What `multiply_points` multiplies.
 struct Product {
