@@ -90,7 +90,7 @@ impl Case {
     /// get it.
     fn winograds(&self) -> Vec<Override> {
         let of = |(index, node): (usize, &Node)| {
-            let sizes = (0..5).map(|size| 2 + (index + size) % 5);
+            let sizes = (0..7).map(|size| 2 + (index + size) % 7);
             let of_size = |m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }];
             sizes.flat_map(of_size).find_map(|algorithm| {
                 let choice = Override { layer: node.name.clone(), algorithm };
