@@ -3,18 +3,15 @@
 mod common;
 
 use alexc::arrays::Arrays;
-use alexc::compile::{self, Options};
+use alexc::compile;
 use alexc::graph::Graph;
 use alexc::picture::{self, Preprocess};
 use alexc::weights::Checked;
 use alexc::{reference, weights};
-use alexc_runtime::network::Network;
-use alexc_runtime::session::Session;
 use common::golden::path;
 use common::machines::{Machine, machines};
 use common::nets;
 use ndarray::{Array2, ArrayD, Axis, Ix2};
-use std::sync::Arc;
 
 fn weights_for(graph: &Graph) -> Checked {
     let file = path("specs/digits/digits.safetensors");
@@ -34,13 +31,10 @@ fn largest(row: ndarray::ArrayView1<'_, f32>) -> usize {
 fn compiled_logits(graph: &Graph, machine: &Machine, input: &ArrayD<f32>) -> Array2<f32> {
     let mut graph = graph.clone();
     graph.output = nets::logits(&graph);
-    let mut options = Options::new(machine.target.clone());
-    options.emitter = Some(machine.emitter);
-    let compiled = compile::compile(&graph, &options).unwrap();
-    let weights = compile::pack(&compiled, &weights_for(&graph), 2, |_| ()).unwrap();
-    let network = Arc::new(Network::new(compiled.program, weights).unwrap());
-    let mut output = vec![0.0; network.output_len()];
-    let mut session = Session::new(&network, 2).unwrap();
+    let made = machine.compile(&graph, |_| ()).unwrap();
+    let weights = compile::pack(&made, &weights_for(&graph), 2, |_| ()).unwrap();
+    let mut session = made.load(weights).session(2);
+    let mut output = vec![0.0; session.program().output_dims.iter().product()];
     session.run(input.as_slice().unwrap(), &mut output).unwrap();
     Array2::from_shape_vec((input.shape()[0], 10), output).unwrap()
 }

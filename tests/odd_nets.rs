@@ -3,7 +3,15 @@
 
 mod common;
 
+use alexc::algorithm::Math;
+use alexc::compile;
+use alexc::graph::build::{self, BuildOptions};
+use alexc::report::compare::{boundaries, with_reference};
+use alexc::report::difference::Tolerance;
+use alexc::weights::{self, Random};
 use common::command::alexc;
+use common::machines::devices;
+use ndarray::ArrayD;
 
 /// Input and layers; LRN stands for a normalisation, `;` between layers.
 const NETS: &[(&str, &str)] = &[
@@ -152,16 +160,56 @@ const WAYS: [&str; 6] = [
     "--batch 5 --threads 3",
 ];
 
+fn spec(input: &str, layers: &str) -> String {
+    let mut spec = format!("name: odd\ninput: {{shape: {input}}}\nlayers:\n");
+    for (index, layer) in layers.split("; ").enumerate() {
+        let layer = if layer == "LRN" { LRN } else { layer };
+        spec.push_str(&format!("  - {{name: l{index}, {layer}}}\n"));
+    }
+    spec
+}
+
+/// What `compare` does, on every OpenCL device, without the time for good code.
+fn on_devices(math: Math, fuse: bool) {
+    for (machine, (input, layers)) in
+        devices().iter().flat_map(|m| NETS.iter().map(move |n| (m, n)))
+    {
+        let spec = spec(input, layers);
+        let (_, graph) = build::load("odd.yaml", &spec, &BuildOptions::default()).unwrap();
+        let source = weights::open("random:1").unwrap().check(&graph.tensors()).unwrap();
+        let change = |options: &mut compile::Options| {
+            options.math = math;
+            options.fuse = fuse;
+        };
+        let made = machine.compile(&graph, change).unwrap();
+        let weights = compile::pack(&made, &source, 1, |_| ()).unwrap();
+        let shape = graph.values[graph.input.index()].shape;
+        let input = Random::new(1).input(shape.len());
+        let mut session = made.load(weights).session_built_soon(1);
+        let found = boundaries(&made, &mut *session, &input).unwrap();
+        let input = ArrayD::from_shape_vec(shape.dims(), input).unwrap();
+        let tolerance = Tolerance::new(1e-5);
+        let comparison = with_reference(&found, &graph, &source, &input, tolerance).unwrap();
+        assert!(comparison.agrees(), "{}: {spec}{comparison}", machine.name());
+    }
+}
+
+#[test]
+fn every_one_is_right_on_devices() {
+    on_devices(Math::Fast, true);
+}
+
+#[test]
+fn every_one_is_right_on_devices_layer_by_layer() {
+    on_devices(Math::Strict, false);
+}
+
 #[test]
 fn every_one_is_right() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.yaml");
     for (input, layers) in NETS {
-        let mut spec = format!("name: odd\ninput: {{shape: {input}}}\nlayers:\n");
-        for (index, layer) in layers.split("; ").enumerate() {
-            let layer = if layer == "LRN" { LRN } else { layer };
-            spec.push_str(&format!("  - {{name: l{index}, {layer}}}\n"));
-        }
+        let spec = spec(input, layers);
         std::fs::write(&file, &spec).unwrap();
         for way in WAYS {
             let mut command = alexc();

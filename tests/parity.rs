@@ -1,25 +1,22 @@
 //! Compiled nets against PyTorch in f64: logits, and with fusion off every layer; every emitter
-//! that this CPU can run, and the same bits on any number of threads.
+//! that this CPU can run, every OpenCL device, and the same bits on any number of threads.
 
 mod common;
 
 use alexc::algorithm::Math;
-use alexc::compile::{self, Compiled, Options};
+use alexc::compile::{self, Prepared};
 use alexc::graph::{Graph, Tensor};
 use alexc::lower::packed::Packed as StoredPack;
 use alexc::report::compare::boundaries;
 use alexc::weights::{self, TensorSource};
 use alexc_runtime::memory::Buffer;
-use alexc_runtime::network::Network;
-use alexc_runtime::session::Session;
 use alexc_runtime::weights::Weights;
 use common::golden::{self, Golden, relative_error};
-use common::machines::{Machine, machines};
+use common::machines::{Machine, Made, machines};
 use common::nets;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Largest relative L2 errors.
 const STRICT: f64 = 2e-6;
@@ -53,15 +50,15 @@ struct Packed {
 }
 
 impl Packed {
-    fn weights(&mut self, compiled: &Compiled, drawn: &Drawn) -> Weights {
-        if self.packs == compiled.lowered.packs && self.offsets == compiled.plan.weights {
+    fn weights(&mut self, net: &Prepared, drawn: &Drawn) -> Weights {
+        if self.packs == net.lowered.packs && self.offsets == net.plan.weights {
             let mut buffer = Buffer::zeroed(self.bytes.len()).unwrap();
             buffer.as_mut_bytes().copy_from_slice(&self.bytes);
             return buffer.into();
         }
-        let weights = compile::pack(compiled, drawn, 2, |_| ()).unwrap();
-        self.packs.clone_from(&compiled.lowered.packs);
-        self.offsets.clone_from(&compiled.plan.weights);
+        let weights = compile::pack(net, drawn, 2, |_| ()).unwrap();
+        self.packs.clone_from(&net.lowered.packs);
+        self.offsets.clone_from(&net.plan.weights);
         self.bytes = weights.as_bytes().to_vec();
         weights
     }
@@ -87,12 +84,12 @@ impl Case {
         }
     }
 
-    fn compile(&self, machine: &Machine, math: Math, fuse: bool) -> Compiled {
-        let mut options = Options::new(machine.target.clone());
-        options.emitter = Some(machine.emitter);
-        options.math = math;
-        options.fuse = fuse;
-        compile::compile(&self.graph, &options).unwrap()
+    fn compile(&self, machine: &Machine, math: Math, fuse: bool) -> Made {
+        let change = |options: &mut compile::Options| {
+            options.math = math;
+            options.fuse = fuse;
+        };
+        machine.compile(&self.graph, change).unwrap()
     }
 
     /// The net up to its logits.
@@ -109,20 +106,18 @@ impl Case {
         let mut packed = Packed::default();
         for machine in machines() {
             let what = format!("{}, {math:?}, {}", case.what, machine.name());
-            let compiled = case.compile(&machine, math, true);
-            let network = packed.weights(&compiled, drawn);
-            let network = Arc::new(Network::new(compiled.program, network).unwrap());
+            let made = case.compile(&machine, math, true);
+            let loaded = made.load(packed.weights(&made, drawn));
             let run = |threads: usize| {
                 let mut output = vec![0.0f32; case.golden.logits.len()];
-                let mut session = Session::new(&network, threads).unwrap();
-                session.run(&case.input, &mut output).unwrap();
+                loaded.session(threads).run(&case.input, &mut output).unwrap();
                 output
             };
             let output = run(1);
             let error = relative_error(&wide(&output), &case.golden.logits);
             println!("{what}: {error:.1e}");
             assert!(error <= tolerance, "{what}: {error:e}");
-            for threads in [2, 3] {
+            for &threads in &machine.threads()[1..] {
                 assert!(bits(&run(threads)) == bits(&output), "{what}: {threads} threads");
             }
         }
@@ -133,11 +128,9 @@ impl Case {
         let mut packed = Packed::default();
         for machine in machines() {
             let what = format!("{}, {math:?}, {}", self.what, machine.name());
-            let compiled = self.compile(&machine, math, false);
-            let weights = packed.weights(&compiled, drawn);
-            let network = Arc::new(Network::new(compiled.program.clone(), weights).unwrap());
-            let mut session = Session::new(&network, 2).unwrap();
-            let found = boundaries(&compiled, &mut session, &self.input).unwrap();
+            let made = self.compile(&machine, math, false);
+            let mut session = made.load(packed.weights(&made, drawn)).session(2);
+            let found = boundaries(&made, &mut *session, &self.input).unwrap();
             for sample in &self.golden.samples {
                 let Some(value) = found.iter().find(|found| found.value == sample.layer) else {
                     panic!("{what}: {} is not stored", sample.layer);

@@ -8,7 +8,8 @@ use crate::compile;
 use crate::compile::opencl::Device as Target;
 use crate::opencl::{self, Programs};
 use crate::tune::cache::Cache;
-use alexc_runtime::opencl::{Device, DeviceKind, Session, SetupError, Store};
+use alexc_runtime::opencl::{Build, Device, DeviceKind, Session, SetupError, Store};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Compiles a graph for devices, packs its weights and brings everything there.
@@ -35,7 +36,8 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let start = Instant::now();
     let store = programs();
     let store = store.as_ref().map(|programs| programs as &dyn Store);
-    let session = Box::new(Session::new(&net, packed, device, store)?);
+    let how = Build { store, ..Build::default() };
+    let session = Box::new(Session::new(&net, &Arc::new(packed), device, &how)?);
     let compile_time = compile_time + start.elapsed();
     log::info!("device  {:9.3} ms, {device}", start.elapsed().as_secs_f64() * 1e3);
     let about = &device.about;

@@ -6,8 +6,28 @@ use super::devices::{About, Device};
 use super::kept::{ProgramKey, from_file, to_file};
 use std::ffi::CString;
 
-/// Options of every build. Rounding is as the source says: nothing is relaxed.
-const OPTIONS: &str = "-cl-std=CL1.2";
+/// How a driver builds a net's kernels.
+#[derive(Clone, Copy)]
+pub struct Build<'a> {
+    /// Where built programs are looked up and kept.
+    pub store: Option<&'a dyn Store>,
+    /// The driver may take its time. Without it a program is built sooner and runs slower, which
+    /// suits nets that run once.
+    pub optimise: bool,
+}
+
+impl Default for Build<'_> {
+    fn default() -> Self {
+        Build { store: None, optimise: true }
+    }
+}
+
+impl Build<'_> {
+    /// Rounding is as the source says: nothing is relaxed.
+    fn options(&self) -> &'static str {
+        if self.optimise { "-cl-std=CL1.2" } else { "-cl-std=CL1.2 -cl-opt-disable" }
+    }
+}
 
 /// A place where built programs outlive the process.
 pub trait Store {
@@ -18,14 +38,14 @@ pub trait Store {
 }
 
 /// Everything that a built program depends on.
-fn key(net: &str, source: &str, about: &About) -> ProgramKey {
+fn key(net: &str, source: &str, about: &About, options: &str) -> ProgramKey {
     let About { name, vendor, platform, platform_version, version, driver, units, .. } = about;
     let mut lines = vec![
         format!("alexc {}", env!("CARGO_PKG_VERSION")),
         format!("device {name}, {vendor}, {units} units, {version}"),
         format!("driver {driver}"),
         format!("platform {platform}, {platform_version}"),
-        format!("options {OPTIONS}"),
+        format!("options {options}"),
     ];
     lines.extend(source.lines().map(str::to_owned));
     ProgramKey { net: net.to_owned(), lines }
@@ -46,11 +66,11 @@ pub(super) fn build(
     device: &Device,
     net: &str,
     source: &str,
-    store: Option<&dyn Store>,
+    how: &Build<'_>,
 ) -> Result<api::Program, BuildError> {
-    let key = key(net, source, &device.about);
-    let options = CString::new(OPTIONS).unwrap_or_default();
-    if let Some(file) = store.and_then(|store| store.find(&key))
+    let key = key(net, source, &device.about, how.options());
+    let options = CString::new(how.options()).unwrap_or_default();
+    if let Some(file) = how.store.and_then(|store| store.find(&key))
         && let Ok((lines, binary)) = from_file(&file)
         && lines == key.lines
         && let Ok(program) = context.program_of_binary(device.id, binary)
@@ -67,7 +87,7 @@ pub(super) fn build(
         });
     }
     // A driver that gives nothing away costs time at the next start, nothing else.
-    if let Some(store) = store
+    if let Some(store) = how.store
         && let Ok(binary) = program.binary()
         && !binary.is_empty()
     {

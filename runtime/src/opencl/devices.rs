@@ -3,6 +3,7 @@
 use super::api::{self, CallError, DeviceId, Platform, Status};
 use ocl::ffi;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 /// What kind of processor a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,10 @@ pub struct Driver {
 /// Every driver with its devices, which are numbered from one driver to the next. None where no
 /// driver is installed.
 pub fn drivers() -> Result<Vec<Driver>, DeviceError> {
+    // Loaders and drivers start up at the first question, and not all of them expect two threads
+    // to ask it.
+    static ASKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let platforms = match api::platforms() {
         Err(CallError { status: Status::NO_PLATFORM, .. }) => Vec::new(),
         found => found?,

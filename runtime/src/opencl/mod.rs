@@ -17,7 +17,7 @@ mod session;
 #[cfg(feature = "opencl")]
 pub use self::{
     api::{CallError, Status},
-    build::Store,
+    build::{Build, Store},
     devices::{About, Device, DeviceError, DeviceKind, Driver, choose, drivers},
     session::{Arg, Launch, Net, RunError, Session, SetupError},
 };

@@ -2,7 +2,7 @@
 //! queue, and one wait a run.
 
 use super::api::{CallError, Context, Event, Kernel, Mem, Queue, Span};
-use super::build::{self, BuildError, Store};
+use super::build::{self, Build, BuildError};
 use super::devices::{Device, DeviceKind};
 use crate::check::{ProgramError, check, tensor_bytes};
 use crate::cpu::Arch;
@@ -10,6 +10,7 @@ use crate::program::{Base, Program};
 use crate::session::RunError as ArgumentError;
 use crate::weights::Weights;
 use std::ffi::CString;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A compiled net for OpenCL devices.
@@ -137,7 +138,7 @@ pub struct Session {
     memory: Memory,
     context: Context,
     /// The device reads them in place where it can.
-    _weights: Weights,
+    _weights: Arc<Weights>,
 }
 
 /// A step with all its arguments set.
@@ -270,22 +271,23 @@ impl Taker<'_> {
 }
 
 impl Session {
-    /// Builds the net's kernels, or takes them from `store`, and brings the weights to the device.
+    /// Builds the net's kernels, or takes them from where they are kept, and brings the weights to
+    /// the device.
     ///
     /// What the kernels do is beyond any check: like a linked library, a net must come from a
     /// compiler that is trusted (alexc proves every access of its kernels inside their bindings).
     pub fn new(
         net: &Net,
-        weights: Weights,
+        weights: &Arc<Weights>,
         device: &Device,
-        store: Option<&dyn Store>,
+        how: &Build<'_>,
     ) -> Result<Session, SetupError> {
-        net.check(&weights)?;
+        net.check(weights)?;
         let program = net.program.clone();
         let fault = |source: CallError| SetupError::Call { device: device.to_string(), source };
         let context = Context::of(&[device.id]).map_err(fault)?;
         let queue = context.queue(device.id, false).map_err(fault)?;
-        let built = build::build(&context, device, &program.name, &net.source(), store);
+        let built = build::build(&context, device, &program.name, &net.source(), how);
         let built = built.map_err(|error| match error {
             BuildError::Refused(log) => SetupError::Build { device: device.to_string(), log },
             BuildError::Call(source) => fault(source),
@@ -300,7 +302,7 @@ impl Session {
             input: taker.take("the input", tensor_bytes("input", &program.input_dims)?)?,
             output: taker.take("the output", tensor_bytes("output", &program.output_dims)?)?,
             arena: taker.take("the activations", program.arena_bytes)?,
-            weights: upload(&taker, &queue, &weights)?,
+            weights: upload(&taker, &queue, weights)?,
             scratch: taker.take("scratch", scratch.max().unwrap_or(0))?,
         };
 
@@ -323,8 +325,8 @@ impl Session {
             Ok(Ready { kernel, global: launch.global_on(device), local: launch.local })
         };
         let steps = program.steps.iter().map(ready).collect::<Result<_, _>>().map_err(fault)?;
-        let (device, profiled) = (device.clone(), None);
-        Ok(Session { program, device, steps, queue, profiled, memory, context, _weights: weights })
+        let (device, profiled, _weights) = (device.clone(), None, Arc::clone(weights));
+        Ok(Session { program, device, steps, queue, profiled, memory, context, _weights })
     }
 
     /// What runs.
