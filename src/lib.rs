@@ -28,6 +28,7 @@ pub mod report;
 pub mod session;
 pub mod shape;
 pub mod spec;
+pub mod split;
 pub mod tune;
 pub mod weights;
 pub mod winograd;

@@ -209,3 +209,81 @@ fn sessions_are_independent() {
     first.run(&input, &mut output).unwrap();
     assert_eq!(output, expected);
 }
+
+/// A session on the two halves of the first device, and one on all of it.
+fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
+    let halves = ["0.0", "0.1"].map(opencl::choose);
+    let [Ok(first), Ok(second)] = halves else {
+        println!("left out: the device has one compute unit, or cannot be divided");
+        return None;
+    };
+    let (_, graph) = nets::load(net, 1);
+    let options = Options::new(Target::host().unwrap());
+    let target = compile::opencl::Device {
+        schedule: compile::opencl::Schedule::Cpu,
+        ..glue::target(&first)
+    };
+    let compiled = compile::opencl::compile(&graph, &options, target).unwrap();
+    let whole = glue::net(&compiled);
+    let split = alexc::split::split(&compiled.net).unwrap();
+    assert!(split.transfers.iter().any(|transfer| transfer.from == 0));
+    assert!(split.transfers.iter().any(|transfer| transfer.from == 1));
+    let pair = glue::pair_net(&compiled, &whole, &split).unwrap();
+    let source = weights::open("random:1").unwrap().check(&graph.tensors()).unwrap();
+    let packed = Arc::new(compile::pack(&compiled.net, &source, 2, |_| ()).unwrap());
+    let parts = [0, 1].map(|i| Arc::new(glue::part_weights(&split.parts[i], &packed).unwrap()));
+    // Nobody holds much more than half.
+    for part in &parts {
+        let (part, all) = (part.as_bytes().len(), packed.as_bytes().len());
+        assert!(part < all * 11 / 20 + 65536, "{net}: {part} of {all}");
+    }
+    let how = Build { optimise: false, ..Build::default() };
+    let weights = [&parts[0], &parts[1]];
+    let mut two = opencl::PairSession::new(&pair, weights, [&first, &second], &how).unwrap();
+    let mut one = Session::new(&whole, &packed, &opencl::choose("0").unwrap(), &how).unwrap();
+    let input = Random::new(1).input(whole.program.input_dims.iter().product());
+    let mut outputs = [(); 2].map(|()| vec![0.0; whole.program.output_dims.iter().product()]);
+    one.run(&input, &mut outputs[1]).unwrap();
+    // Whatever was there before, and again: what crosses must not be late or early.
+    two.run(&vec![f32::NAN; input.len()], &mut outputs[0]).unwrap();
+    for _ in 0..5 {
+        outputs[0].fill(0.0);
+        two.run(&input, &mut outputs[0]).unwrap();
+        assert_eq!(outputs[0], outputs[1], "{net}");
+    }
+    let mut times = vec![std::time::Duration::ZERO; whole.program.steps.len()];
+    two.run_profiled(&input, &mut outputs[0], &mut times).unwrap();
+    assert_eq!(outputs[0], outputs[1], "{net}");
+    assert!(times.iter().all(|time| !time.is_zero()));
+    Some(outputs)
+}
+
+#[test]
+fn two_devices_answer_as_one() {
+    for net in ["digits", "alexnet-2gpu", "squeezenet1_1"] {
+        if let Some([two, one]) = two_and_one(net) {
+            assert_eq!(two, one, "{net}");
+        }
+    }
+}
+
+#[test]
+fn the_command_on_two_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    if opencl::choose("0.1").is_err() {
+        println!("left out: the device has one compute unit, or cannot be divided");
+        return;
+    }
+    let line = SEVEN.replace("opencl:0", "opencl:0.0,opencl:0.1");
+    let text = stdout(with_cache(&folder).args(line.split(' ')));
+    assert!(text.starts_with(" 96.82 %     7  seven\n"), "{text}");
+    let dump = ["dump", "specs/alexnet-2gpu.yaml", "--stage", "plan", "--device", "opencl:0.0,0.1"];
+    let plan = stdout(alexc().args(dump));
+    for told in
+        ["two devices: weights ", "ob 0..3", "ob 3..6", "group 1..2", "-> pool2", "<- pool2"]
+    {
+        assert!(plan.contains(told), "{told}: {plan}");
+    }
+    let (code, told) = failure(alexc().args(SEVEN.replace("opencl:0", "opencl:0,0,0").split(' ')));
+    assert!(code == 4 && told.contains("one or two OpenCL devices"), "{told}");
+}

@@ -129,7 +129,8 @@ impl Case {
         for machine in machines() {
             let what = format!("{}, {math:?}, {}", self.what, machine.name());
             let made = self.compile(&machine, math, false);
-            let mut session = made.load(packed.weights(&made, drawn)).session(2);
+            let loaded = made.load(packed.weights(&made, drawn));
+            let mut session = loaded.session_built_soon(2);
             let found = boundaries(&made, &mut *session, &self.input).unwrap();
             for sample in &self.golden.samples {
                 let Some(value) = found.iter().find(|found| found.value == sample.layer) else {

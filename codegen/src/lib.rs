@@ -8,6 +8,7 @@ pub mod interp;
 pub mod ir;
 pub mod object;
 pub mod opencl;
+pub mod part;
 mod pieces;
 pub mod stats;
 mod streams;

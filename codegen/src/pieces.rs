@@ -27,8 +27,7 @@ impl Pieces {
         };
         let furthest = by * i64::from(count - 1);
         let hull = (low + furthest.min(0), high + furthest.max(0));
-        let whole = self.0.len() == 1 && by.abs() <= high - low;
-        if whole || self.0.len() as u64 * u64::from(count) > Self::LIMIT {
+        if self.is_whole(by) || !self.is_repeated_exactly(by, count) {
             return Pieces(vec![hull]);
         }
         let copies = (0..i64::from(count))
@@ -36,7 +35,13 @@ impl Pieces {
         Pieces(copies.collect()).joined()
     }
 
-    pub(crate) fn length(&self) -> u64 {
-        self.0.iter().map(|&(low, high)| (high - low) as u64).sum()
+    /// One piece whose copies leave no gap.
+    fn is_whole(&self, by: i64) -> bool {
+        matches!(self.0[..], [(low, high)] if by.abs() <= high - low)
+    }
+
+    /// [`Pieces::repeated`] gives no element that is in none of the copies: they are not too many.
+    pub(crate) fn is_repeated_exactly(&self, by: i64, count: u32) -> bool {
+        self.is_whole(by) || self.0.len() as u64 * u64::from(count) <= Self::LIMIT
     }
 }

@@ -1,9 +1,10 @@
 //! How much a kernel computes and touches, for profiles and dumps.
 
-use crate::ir::{Binary, Inst, Reduce, Unary, Var};
+use crate::ir::{Binary, Buffer, Inst, Kernel, Reduce, Unary, Var};
 use crate::pieces::Pieces;
 use crate::verify::Verified;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// One run of a kernel's whole parallel space.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,15 +28,47 @@ pub struct Footprint {
 /// Counts a kernel. A footprint of more than a million separate pieces is given as the distance
 /// from its first to its last byte; where accesses are conditional, all of the buffer counts.
 pub fn stats(kernel: &Verified) -> Stats {
+    let flops = flops(kernel);
+    let touched = touched(kernel);
+    let buffers = kernel.buffers.iter().zip(touched.loads.iter().zip(&touched.stores));
+    let bytes = |ranges: &[Range<usize>], size: usize| {
+        ranges.iter().map(|range| (range.len() * size) as u64).sum()
+    };
+    let footprint = |(buffer, (loads, stores)): (&Buffer, (&Vec<_>, &Vec<_>))| Footprint {
+        loaded_bytes: bytes(loads, buffer.dtype.bytes()),
+        stored_bytes: bytes(stores, buffer.dtype.bytes()),
+    };
+    Stats { flops, buffers: buffers.map(footprint).collect() }
+}
+
+/// See [`Stats::flops`].
+pub fn flops(kernel: &Kernel) -> u64 {
     let mut flops = 0_u64;
     kernel.for_each_inst(&mut |inst, times| {
         flops = flops.saturating_add(times.saturating_mul(flops_of(kernel, inst)));
     });
+    flops
+}
 
+/// The elements that a kernel touches, for each buffer as ranges in order and apart from one
+/// another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touched {
+    /// Loaded.
+    pub loads: Vec<Vec<Range<usize>>>,
+    /// Stored.
+    pub stores: Vec<Vec<Range<usize>>>,
+    /// No range holds an element that is not touched.
+    pub exact: bool,
+}
+
+/// What one run of a kernel's whole parallel space touches.
+pub fn touched(kernel: &Kernel) -> Touched {
     if !kernel.is_plain() {
-        return Stats { flops, buffers: whole_buffers(kernel) };
+        return whole_buffers(kernel);
     }
     let counts = kernel.trip_counts();
+    let mut exact = true;
     // Accesses that differ by a constant (unrolled loops) are shifted by loops all alike.
     let mut alike: BTreeMap<Alike<'_>, Pieces> = BTreeMap::new();
     kernel.for_each_inst(&mut |inst, _| {
@@ -55,39 +88,44 @@ pub fn stats(kernel: &Verified) -> Stats {
             terms.iter().map(|&(var, c)| (c, counts[usize::from(var.0)])).collect();
         // Short strides first: their pieces grow together before the long ones repeat them.
         terms.sort_by_key(|t| t.0.unsigned_abs());
-        let all = terms.iter().fold(pieces.joined(), |p, &(by, count)| p.repeated(by, count));
+        let all = terms.iter().fold(pieces.joined(), |p, &(by, count)| {
+            exact &= p.is_repeated_exactly(by, count);
+            p.repeated(by, count)
+        });
         touched.entry((buffer, stored)).or_default().0.extend(all.0);
     }
-    let mut buffers = vec![Footprint::default(); kernel.buffers.len()];
+    let none = vec![Vec::new(); kernel.buffers.len()];
+    let (mut loads, mut stores) = (none.clone(), none);
     for ((buffer, stored), pieces) in touched {
-        let bytes = pieces.joined().length() * kernel.buffers[buffer].dtype.bytes() as u64;
-        let footprint = &mut buffers[buffer];
-        *if stored { &mut footprint.stored_bytes } else { &mut footprint.loaded_bytes } = bytes;
+        let list = if stored { &mut stores } else { &mut loads };
+        let ranges = pieces.joined().0;
+        // A proved kernel touches nothing in front of its buffers.
+        list[buffer] = ranges.iter().map(|&(low, high)| low as usize..high as usize).collect();
     }
-    Stats { flops, buffers }
+    Touched { loads, stores, exact }
 }
 
 /// Of a kernel with conditional accesses: all of each buffer that it loads or stores.
-fn whole_buffers(kernel: &Verified) -> Vec<Footprint> {
-    let mut buffers = vec![Footprint::default(); kernel.buffers.len()];
+fn whole_buffers(kernel: &Kernel) -> Touched {
+    let none = vec![Vec::new(); kernel.buffers.len()];
+    let mut touched = Touched { loads: none.clone(), stores: none, exact: false };
     kernel.for_each_inst(&mut |inst, _| {
         let Some(addr) = inst.addr() else { return };
         let index = usize::from(addr.buffer.0);
-        let buffer = &kernel.buffers[index];
-        let bytes = (buffer.len * buffer.dtype.bytes()) as u64;
-        match inst {
-            Inst::Store { .. } => buffers[index].stored_bytes = bytes,
-            Inst::Prefetch { .. } => {}
-            _ => buffers[index].loaded_bytes = bytes,
-        }
+        let list = match inst {
+            Inst::Prefetch { .. } => return,
+            Inst::Store { .. } => &mut touched.stores,
+            _ => &mut touched.loads,
+        };
+        list[index] = std::iter::once(0..kernel.buffers[index].len).collect();
     });
-    buffers
+    touched
 }
 
 /// Buffer, whether stored, terms of the address.
 type Alike<'k> = (usize, bool, &'k [(Var, i64)]);
 
-fn flops_of(kernel: &Verified, inst: &Inst) -> u64 {
+fn flops_of(kernel: &Kernel, inst: &Inst) -> u64 {
     match *inst {
         Inst::Fma { dst, .. } => 2 * u64::from(kernel.lanes(dst)),
         Inst::Binary { op: Binary::Max | Binary::Min, .. } => 0,

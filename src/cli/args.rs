@@ -294,6 +294,9 @@ pub struct DumpArgs {
     /// See [`CompileArgs`].
     #[command(flatten)]
     pub compile: CompileArgs,
+    /// See [`DeviceArgs`].
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 /// `--stage`.

@@ -1,11 +1,13 @@
 //! `alexc dump`: what a stage made, as text.
 
 use super::args::{DumpArgs, ScheduleArg, Stage};
+use super::device::{self, Place};
 use super::failure::{Failure, write};
 use super::{load, tuning};
 use crate::compile::opencl::{self, OpenClNet};
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, Prepared, compile};
 use crate::diagnostic::{did_you_mean, listed};
+use crate::graph::Graph;
 use serde_json::json;
 
 pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
@@ -24,22 +26,7 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
     let text = match args.stage {
         Stage::Spec => spec.to_string(),
         Stage::Graph => graph.to_string(),
-        stage => {
-            let (common, triple) = (&args.common, args.target.as_deref());
-            let threads = load::threads(None)?;
-            let mut options = tuning::options(&graph, common, &args.compile, triple, threads)?;
-            let layer = args.layer.as_deref();
-            if stage == Stage::Opencl {
-                let device = match args.compile.schedule {
-                    Some(ScheduleArg::Gpu) => opencl::Device::GPU,
-                    _ => opencl::Device::CPU,
-                };
-                opencl_text(&opencl::compile(&graph, &options, device)?, layer)
-            } else {
-                options.texts = matches!(stage, Stage::Clif | Stage::Asm);
-                later_stage(&compile(&graph, &options)?, stage, layer)
-            }
-        }
+        stage => stage_text(&graph, args, stage)?,
     };
     let text = match (&args.layer, args.stage) {
         (Some(layer), Stage::Spec) => lines_of(&text, layer),
@@ -52,6 +39,42 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
         return write(args.output.as_deref(), &format!("{document:#}\n"));
     }
     write(args.output.as_deref(), &text)
+}
+
+/// A stage behind the graph, on the device that is named.
+fn stage_text(graph: &Graph, args: &DumpArgs, stage: Stage) -> Result<String, Failure> {
+    let layer = args.layer.as_deref();
+    match device::find(&args.device.device)? {
+        Place::Cpu => {
+            let (common, triple) = (&args.common, args.target.as_deref());
+            let threads = load::threads(args.device.threads)?;
+            let mut options = tuning::options(graph, common, &args.compile, triple, threads)?;
+            if stage == Stage::Opencl {
+                let device = match args.compile.schedule {
+                    Some(ScheduleArg::Gpu) => opencl::Device::GPU,
+                    _ => opencl::Device::CPU,
+                };
+                let net = opencl::compile(graph, &options, device)?;
+                return Ok(opencl_text(&net, layer));
+            }
+            options.texts = matches!(stage, Stage::Clif | Stage::Asm);
+            Ok(later_stage(&compile(graph, &options)?, stage, layer))
+        }
+        #[cfg(feature = "opencl")]
+        Place::OpenCl(devices) => {
+            let net = super::opencl::compiled(graph, &args.common, &args.compile, &devices)?;
+            match stage {
+                Stage::Clif | Stage::Asm => Err(Failure::Usage(
+                    "a net for an OpenCL device has no machine code here: its driver makes that; \
+                     --stage opencl shows the source"
+                        .to_owned(),
+                )),
+                Stage::Opencl => Ok(opencl_text(&net, layer)),
+                Stage::Plan if layer.is_none() => super::opencl::plan_text(&net, &devices),
+                _ => Ok(common_stage(&net, stage, layer)),
+            }
+        }
+    }
 }
 
 /// The operator that computes a layer: paragraphs of a graph begin with their operator's name.
@@ -79,36 +102,42 @@ fn opencl_text(net: &OpenClNet, layer: Option<&str>) -> String {
     }
 }
 
-/// The stages behind the graph.
-pub(super) fn later_stage(compiled: &Compiled, stage: Stage, layer: Option<&str>) -> String {
+/// The stages between the graph and the code, which are the same for all emitters.
+fn common_stage(net: &Prepared, stage: Stage, layer: Option<&str>) -> String {
     match stage {
-        Stage::Fused => compiled.fused_text(layer),
+        Stage::Fused => net.fused_text(layer),
         Stage::Plan => match layer {
-            None => compiled.plan.to_string(),
+            None => net.plan.to_string(),
             Some(layer) => {
-                let node = compiled.node_of(layer).unwrap_or(layer);
-                lines_of(&compiled.plan.to_string().replace(". ", " "), node)
+                let node = net.node_of(layer).unwrap_or(layer);
+                lines_of(&net.plan.to_string().replace(". ", " "), node)
             }
         },
         _ => {
-            let mut text = String::new();
-            for index in compiled.kernels_of(layer) {
-                let shown = match stage {
-                    Stage::Kernel => compiled.kernels[index].to_string(),
-                    Stage::Clif if compiled.texts[index].clif.is_empty() => format!(
-                        "; {}: no Cranelift here, the code comes from {} (--emitter cranelift)\n",
-                        compiled.kernels[index].name, compiled.emitter
-                    ),
-                    Stage::Clif => compiled.texts[index].clif.clone(),
-                    _ => format!(
-                        "{}:\n{}",
-                        compiled.kernels[index].name, compiled.texts[index].listing
-                    ),
-                };
-                text.push_str(&shown);
-                text.push('\n');
-            }
-            text
+            let kernels = net.kernels_of(layer).into_iter().map(|index| &net.kernels[index]);
+            kernels.map(|kernel| format!("{}\n", **kernel)).collect()
         }
     }
+}
+
+/// The stages behind the graph.
+pub(super) fn later_stage(compiled: &Compiled, stage: Stage, layer: Option<&str>) -> String {
+    if !matches!(stage, Stage::Clif | Stage::Asm) {
+        return common_stage(compiled, stage, layer);
+    }
+    let mut text = String::new();
+    for index in compiled.kernels_of(layer) {
+        let name = &compiled.kernels[index].name;
+        let shown = match stage {
+            Stage::Clif if compiled.texts[index].clif.is_empty() => format!(
+                "; {name}: no Cranelift here, the code comes from {} (--emitter cranelift)\n",
+                compiled.emitter
+            ),
+            Stage::Clif => compiled.texts[index].clif.clone(),
+            _ => format!("{name}:\n{}", compiled.texts[index].listing),
+        };
+        text.push_str(&shown);
+        text.push('\n');
+    }
+    text
 }

@@ -1,14 +1,16 @@
 //! From arguments to a net on OpenCL devices.
 
-use super::args::{CompileArgs, ScheduleArg};
+use super::args::{Common, CompileArgs, ScheduleArg};
 use super::failure::{Failure, warn};
 use super::load::{self, Job, Loaded, Made};
 use super::memory;
 use crate::compile;
-use crate::compile::opencl::Device as Target;
+use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
+use crate::graph::Graph;
 use crate::opencl::{self, Programs};
+use crate::split::split;
 use crate::tune::cache::Cache;
-use alexc_runtime::opencl::{Build, Device, DeviceKind, Session, SetupError, Store};
+use alexc_runtime::opencl::{Build, Device, DeviceKind, PairSession, Session, SetupError, Store};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +19,11 @@ pub(super) fn load(job: Job<'_>, devices: &[Device]) -> Result<Loaded, Failure> 
     check_flags(job.compile)?;
     match devices {
         [device] => on_one(job, device),
-        _ => Err(Failure::Device("a net runs on one or two OpenCL devices".to_owned())),
+        [first, second] => on_two(job, [first, second]),
+        _ => Err(Failure::Device(format!(
+            "a net runs on one or two OpenCL devices, and {} are named",
+            devices.len()
+        ))),
     }
 }
 
@@ -55,6 +61,81 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
 /// The device with the schedule that the user wants.
 fn scheduled(target: Target, wanted: Option<ScheduleArg>) -> Target {
     wanted.map_or(target, |wanted| Target { schedule: wanted.into(), ..target })
+}
+
+/// Kernels for groups of work-items say less of what they touch than a split must know: two devices
+/// get those of a CPU's schedule.
+fn pair_target(device: &Device) -> Target {
+    Target { schedule: Schedule::Cpu, ..opencl::target(device) }
+}
+
+/// Compiles for the first device and splits that over both.
+fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
+    let Job { graph, source, threads, common, compile } = job;
+    let options = load::options(common, compile, None)?;
+    let start = Instant::now();
+    let compiled = compile::opencl::compile(graph, &options, pair_target(devices[0]))?;
+    let whole = opencl::net(&compiled);
+    let split = split(&compiled.net).map_err(compile::CompileError::from)?;
+    let net = opencl::pair_net(&compiled, &whole, &split)?;
+    let compile_time = start.elapsed();
+    memory::check_program(&net.program, 0)?;
+    let start = Instant::now();
+    let packed = load::pack(&compiled.net, &source, threads, common.quiet)?;
+    let part = |part| {
+        opencl::part_weights(part, &packed).map(Arc::new).map_err(|error| {
+            Failure::Input(format!("no memory for the weights of one device: {error}"))
+        })
+    };
+    let weights = [part(&split.parts[0])?, part(&split.parts[1])?];
+    drop(packed);
+    let weights_time = start.elapsed();
+    let start = Instant::now();
+    let store = programs();
+    let store = store.as_ref().map(|programs| programs as &dyn Store);
+    let how = Build { store, ..Build::default() };
+    let session = PairSession::new(&net, [&weights[0], &weights[1]], devices, &how)?;
+    let compile_time = compile_time + start.elapsed();
+    let names = devices.map(|device| device.about.name.as_str());
+    let made = Made {
+        device: devices.map(|device| device.about.label.as_str()).join(","),
+        target: if names[0] == names[1] { names[0].to_owned() } else { names.join(", ") },
+        emitter: format!("OpenCL C, {} floats a vector", compiled.device.vectors().lanes),
+        on_cpu: devices.iter().all(|device| device.about.kind == DeviceKind::Cpu),
+    };
+    let units: u64 = devices.iter().map(|device| device.about.units).sum();
+    let threads = usize::try_from(units).unwrap_or(1);
+    let (net, session) = (compiled.net, Box::new(session));
+    Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
+}
+
+/// A net as `dump` shows it: as for the first device.
+pub(super) fn compiled(
+    graph: &Graph,
+    common: &Common,
+    args: &CompileArgs,
+    devices: &[Device],
+) -> Result<OpenClNet, Failure> {
+    check_flags(args)?;
+    let Some(device) = devices.first() else {
+        return Err(Failure::Device("no device is named".to_owned()));
+    };
+    let options = load::options(common, args, None)?;
+    let target = match devices.len() {
+        1 => scheduled(opencl::target(device), args.schedule),
+        _ => pair_target(device),
+    };
+    Ok(compile::opencl::compile(graph, &options, target)?)
+}
+
+/// What `dump` shows of a net on devices: the plan of one, and how it is shared by two.
+pub(super) fn plan_text(compiled: &OpenClNet, devices: &[Device]) -> Result<String, Failure> {
+    let mut text = compiled.plan.to_string();
+    if devices.len() == 2 {
+        let split = split(&compiled.net).map_err(compile::CompileError::from)?;
+        text = format!("{}\n{text}", split.text(&compiled.net));
+    }
+    Ok(text)
 }
 
 /// What speaks of processors alone.

@@ -99,6 +99,9 @@ pub enum CompileError {
     /// No machine code could be made.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// The net could not be shared out.
+    #[error(transparent)]
+    Split(#[from] crate::split::SplitError),
     /// No OpenCL C could be made.
     #[error(transparent)]
     OpenCl(#[from] OpenClError),

@@ -1,7 +1,9 @@
 //! Nets on OpenCL devices: what the compiler must know of a device, and from source to a session.
 
+mod pair;
 mod store;
 
+pub use pair::{pair_net, part_weights};
 pub use store::Programs;
 
 use crate::compile::identifier;

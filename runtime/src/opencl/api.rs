@@ -502,9 +502,10 @@ impl Queue {
         kernel: &Kernel,
         global: [usize; 3],
         local: [usize; 3],
+        after: &[&Event],
         event: Option<&mut Option<Event>>,
     ) -> Result<(), CallError> {
-        self.queued("clEnqueueNDRangeKernel", event, |queue, event| {
+        self.queued("clEnqueueNDRangeKernel", after, event, |queue, count, list, event| {
             // SAFETY: both sizes have three dimensions; the rest is the caller's promise.
             unsafe {
                 ffi::clEnqueueNDRangeKernel(
@@ -514,8 +515,8 @@ impl Queue {
                     ptr::null(),
                     global.as_ptr(),
                     local.as_ptr(),
-                    0,
-                    ptr::null(),
+                    count,
+                    list,
                     event,
                 )
             }
@@ -527,7 +528,54 @@ impl Queue {
     /// # Safety
     /// The bytes stay where they are, unchanged, until the queue has finished.
     pub(super) unsafe fn write(&self, to: Span<'_>, bytes: &[u8]) -> Result<(), CallError> {
-        self.queued("clEnqueueWriteBuffer", None, |queue, event| {
+        // SAFETY: the caller keeps the bytes until they are read.
+        unsafe { self.write_later(to, bytes.as_ptr(), bytes.len(), &[], None) }
+    }
+
+    /// Queues a copy to the host.
+    ///
+    /// # Safety
+    /// There is room for `len` bytes at `to`, which stays where it is until the queue has finished,
+    /// and nobody touches it but commands that wait for this one.
+    pub(super) unsafe fn read_later(
+        &self,
+        from: Span<'_>,
+        to: *mut u8,
+        len: usize,
+        after: &[&Event],
+        event: Option<&mut Option<Event>>,
+    ) -> Result<(), CallError> {
+        self.queued("clEnqueueReadBuffer", after, event, |queue, count, list, event| {
+            // SAFETY: the caller keeps the bytes until they are written.
+            unsafe {
+                ffi::clEnqueueReadBuffer(
+                    queue,
+                    from.mem.0,
+                    ffi::CL_FALSE,
+                    from.offset,
+                    len,
+                    to.cast(),
+                    count,
+                    list,
+                    event,
+                )
+            }
+        })
+    }
+
+    /// Queues a copy of what [`Queue::read_later`] has brought to the host.
+    ///
+    /// # Safety
+    /// As for [`Queue::read_later`]; `after` holds the event of that copy.
+    pub(super) unsafe fn write_later(
+        &self,
+        to: Span<'_>,
+        from: *const u8,
+        len: usize,
+        after: &[&Event],
+        event: Option<&mut Option<Event>>,
+    ) -> Result<(), CallError> {
+        self.queued("clEnqueueWriteBuffer", after, event, |queue, count, list, event| {
             // SAFETY: the caller keeps the bytes until they are read.
             unsafe {
                 ffi::clEnqueueWriteBuffer(
@@ -535,10 +583,10 @@ impl Queue {
                     to.mem.0,
                     ffi::CL_FALSE,
                     to.offset,
-                    bytes.len(),
-                    bytes.as_ptr().cast(),
-                    0,
-                    ptr::null(),
+                    len,
+                    from.cast(),
+                    count,
+                    list,
                     event,
                 )
             }
@@ -547,7 +595,7 @@ impl Queue {
 
     /// Copies to the host; returns when that and everything before is done.
     pub(super) fn read(&self, from: Span<'_>, bytes: &mut [u8]) -> Result<(), CallError> {
-        self.queued("clEnqueueReadBuffer", None, |queue, event| {
+        self.queued("clEnqueueReadBuffer", &[], None, |queue, count, list, event| {
             // SAFETY: the bytes are borrowed until the call returns, which it does when they are
             // written.
             unsafe {
@@ -558,12 +606,18 @@ impl Queue {
                     from.offset,
                     bytes.len(),
                     bytes.as_mut_ptr().cast(),
-                    0,
-                    ptr::null(),
+                    count,
+                    list,
                     event,
                 )
             }
         })
+    }
+
+    /// Lets the device begin with what was queued.
+    pub(super) fn flush(&self) -> Result<(), CallError> {
+        // SAFETY: the queue exists.
+        checked("clFlush", unsafe { ffi::clFlush(self.0) })
     }
 
     /// Waits for everything that was queued.
@@ -572,16 +626,25 @@ impl Queue {
         checked("clFinish", unsafe { ffi::clFinish(self.0) })
     }
 
-    /// Queues a command, and gives its event where one is wanted.
+    /// Queues a command behind other ones, and gives its event where one is wanted.
     fn queued(
         &self,
         function: &'static str,
+        after: &[&Event],
         event: Option<&mut Option<Event>>,
-        command: impl FnOnce(ffi::cl_command_queue, *mut ffi::cl_event) -> i32,
+        command: impl FnOnce(
+            ffi::cl_command_queue,
+            u32,
+            *const ffi::cl_event,
+            *mut ffi::cl_event,
+        ) -> i32,
     ) -> Result<(), CallError> {
+        let list: Vec<ffi::cl_event> = after.iter().map(|event| event.0).collect();
+        // OpenCL wants no list rather than an empty one.
+        let start = if list.is_empty() { ptr::null() } else { list.as_ptr() };
         let mut raw = ptr::null_mut();
         let place = if event.is_some() { &raw mut raw } else { ptr::null_mut() };
-        let status = command(self.0, place);
+        let status = command(self.0, list.len() as u32, start, place);
         match event {
             None => checked(function, status),
             Some(event) => {

@@ -68,6 +68,7 @@ pub struct About {
 #[derive(Debug, Clone)]
 pub struct Device {
     pub(super) id: DeviceId,
+    pub(super) platform: Platform,
     /// What is known of it.
     pub about: About,
 }
@@ -155,7 +156,7 @@ pub fn drivers() -> Result<Vec<Driver>, DeviceError> {
     let driver = |platform: Platform| {
         let ids = platform.devices()?.into_iter().zip(&mut index);
         let devices = ids.map(|(id, index)| {
-            Ok(Device { id, about: about(platform, id, format!("opencl:{index}"))? })
+            Ok(Device { id, platform, about: about(platform, id, format!("opencl:{index}"))? })
         });
         Ok(Driver {
             devices: devices.collect::<Result<_, CallError>>()?,
@@ -270,7 +271,8 @@ fn divide(whole: Device, half: usize) -> Result<Device, DeviceError> {
     let parts = whole.id.split(units).map_err(|error| fault(error.to_string()))?;
     let id = *parts.get(half).ok_or_else(|| fault(format!("it has {} parts", parts.len())))?;
     let label = format!("{}.{half}", whole.about.label);
-    Ok(Device { id, about: About { label, units, ..whole.about } })
+    let Device { platform, about, .. } = whole;
+    Ok(Device { id, platform, about: About { label, units, ..about } })
 }
 
 #[cfg(test)]

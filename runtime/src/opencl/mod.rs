@@ -12,6 +12,8 @@ mod build;
 mod devices;
 pub mod kept;
 #[cfg(feature = "opencl")]
+mod pair;
+#[cfg(feature = "opencl")]
 mod session;
 
 #[cfg(feature = "opencl")]
@@ -19,5 +21,6 @@ pub use self::{
     api::{CallError, Status},
     build::{Build, Store},
     devices::{About, Device, DeviceError, DeviceKind, Driver, choose, drivers},
+    pair::{PairNet, PairPart, PairSession, PairTransfer},
     session::{Arg, Launch, Net, RunError, Session, SetupError},
 };

@@ -93,6 +93,20 @@ pub enum SetupError {
         /// Largest block.
         largest: u64,
     },
+    /// Devices that cannot wait for each other.
+    #[error("{devices} have two drivers; a net is split over devices of one")]
+    TwoDrivers {
+        /// Which devices.
+        devices: String,
+    },
+    /// What crosses between two devices goes through the host's memory.
+    #[error("no memory for {bytes} bytes on their way between two devices: {source}")]
+    Host {
+        /// Bytes asked for.
+        bytes: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The driver's compiler refuses the source.
     #[error("the driver of {device} does not build the net's kernels:\n{log}")]
     Build {
@@ -131,12 +145,17 @@ pub enum RunError {
 pub struct Session {
     program: Program,
     device: Device,
-    steps: Vec<Ready>,
+    seat: Seat,
     queue: Queue,
     /// For profiles alone: keeping times costs some.
     profiled: Option<Queue>,
-    memory: Memory,
     context: Context,
+}
+
+/// A net on a device, without the queues that drive it.
+pub(super) struct Seat {
+    steps: Vec<Ready>,
+    pub(super) memory: Memory,
     /// The device reads them in place where it can.
     _weights: Arc<Weights>,
 }
@@ -149,10 +168,10 @@ struct Ready {
 }
 
 /// The blocks that parameters point into.
-struct Memory {
-    input: Mem,
-    output: Mem,
-    arena: Mem,
+pub(super) struct Memory {
+    pub(super) input: Mem,
+    pub(super) output: Mem,
+    pub(super) arena: Mem,
     weights: Mem,
     scratch: Mem,
 }
@@ -270,24 +289,21 @@ impl Taker<'_> {
     }
 }
 
-impl Session {
-    /// Builds the net's kernels, or takes them from where they are kept, and brings the weights to
-    /// the device.
-    ///
-    /// What the kernels do is beyond any check: like a linked library, a net must come from a
-    /// compiler that is trusted (alexc proves every access of its kernels inside their bindings).
-    pub fn new(
+impl Seat {
+    /// Builds the kernels, sets their arguments, takes the memory, and brings the weights there by
+    /// a queue of the device.
+    pub(super) fn new(
+        context: &Context,
+        queue: &Queue,
         net: &Net,
         weights: &Arc<Weights>,
         device: &Device,
         how: &Build<'_>,
-    ) -> Result<Session, SetupError> {
+    ) -> Result<Seat, SetupError> {
         net.check(weights)?;
-        let program = net.program.clone();
+        let program = &net.program;
         let fault = |source: CallError| SetupError::Call { device: device.to_string(), source };
-        let context = Context::of(&[device.id]).map_err(fault)?;
-        let queue = context.queue(device.id, false).map_err(fault)?;
-        let built = build::build(&context, device, &program.name, &net.source(), how);
+        let built = build::build(context, device, &program.name, &net.source(), how);
         let built = built.map_err(|error| match error {
             BuildError::Refused(log) => SetupError::Build { device: device.to_string(), log },
             BuildError::Call(source) => fault(source),
@@ -297,12 +313,12 @@ impl Session {
             let items: usize = launch.global_on(device).iter().product();
             items.saturating_mul(launch.scratch_bytes)
         });
-        let taker = Taker { device, context: &context };
+        let taker = Taker { device, context };
         let memory = Memory {
             input: taker.take("the input", tensor_bytes("input", &program.input_dims)?)?,
             output: taker.take("the output", tensor_bytes("output", &program.output_dims)?)?,
             arena: taker.take("the activations", program.arena_bytes)?,
-            weights: upload(&taker, &queue, weights)?,
+            weights: upload(&taker, queue, weights)?,
             scratch: taker.take("scratch", scratch.max().unwrap_or(0))?,
         };
 
@@ -325,8 +341,58 @@ impl Session {
             Ok(Ready { kernel, global: launch.global_on(device), local: launch.local })
         };
         let steps = program.steps.iter().map(ready).collect::<Result<_, _>>().map_err(fault)?;
-        let (device, profiled, _weights) = (device.clone(), None, Arc::clone(weights));
-        Ok(Session { program, device, steps, queue, profiled, memory, context, _weights })
+        Ok(Seat { steps, memory, _weights: Arc::clone(weights) })
+    }
+
+    /// Queues the copy of the input.
+    ///
+    /// # Safety
+    /// The input stays where it is, unchanged, until the queue has finished.
+    pub(super) unsafe fn begin(&self, queue: &Queue, input: &[f32]) -> Result<(), CallError> {
+        let to = Span { mem: &self.memory.input, offset: 0 };
+        // SAFETY: the caller keeps the input.
+        unsafe { queue.write(to, as_bytes(input)) }
+    }
+
+    /// Queues a step behind other commands.
+    pub(super) fn queue_step(
+        &self,
+        queue: &Queue,
+        step: usize,
+        after: &[&Event],
+        event: Option<&mut Option<Event>>,
+    ) -> Result<(), CallError> {
+        let Ready { kernel, global, local } = &self.steps[step];
+        // SAFETY: all arguments were set when the seat was made. The program was checked: every
+        // parameter lies inside its block, and the blocks are as large as the program says. That
+        // the kernel stays inside of its parameters is the compiler's promise.
+        unsafe { queue.run(kernel, *global, *local, after, event) }
+    }
+
+    /// Reads the output; returns when everything before it in the queue is done.
+    pub(super) fn end(&self, queue: &Queue, output: &mut [f32]) -> Result<(), CallError> {
+        queue.read(Span { mem: &self.memory.output, offset: 0 }, as_mut_bytes(output))
+    }
+}
+
+impl Session {
+    /// Builds the net's kernels, or takes them from where they are kept, and brings the weights to
+    /// the device.
+    ///
+    /// What the kernels do is beyond any check: like a linked library, a net must come from a
+    /// compiler that is trusted (alexc proves every access of its kernels inside their bindings).
+    pub fn new(
+        net: &Net,
+        weights: &Arc<Weights>,
+        device: &Device,
+        how: &Build<'_>,
+    ) -> Result<Session, SetupError> {
+        let fault = |source: CallError| SetupError::Call { device: device.to_string(), source };
+        let context = Context::of(&[device.id]).map_err(fault)?;
+        let queue = context.queue(device.id, false).map_err(fault)?;
+        let seat = Seat::new(&context, &queue, net, weights, device, how)?;
+        let (program, device) = (net.program.clone(), device.clone());
+        Ok(Session { program, device, seat, queue, profiled: None, context })
     }
 
     /// What runs.
@@ -341,15 +407,15 @@ impl Session {
 
     /// Runs the net: `input` and `output` are dense, in the order of the program's dimensions.
     pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        self.fits(input, output)?;
+        fits(&self.program, input, output)?;
         self.told(|session| {
             let queue = &session.queue;
             let guard = Finish(queue);
             session.begin(queue, input)?;
-            for step in &session.steps {
-                session.queue_step(queue, step, None)?;
+            for step in 0..session.seat.steps.len() {
+                session.seat.queue_step(queue, step, &[], None)?;
             }
-            queue.read(Span { mem: &session.memory.output, offset: 0 }, as_mut_bytes(output))?;
+            session.seat.end(queue, output)?;
             std::mem::forget(guard);
             Ok(())
         })
@@ -362,8 +428,8 @@ impl Session {
         output: &mut [f32],
         steps: &mut [Duration],
     ) -> Result<(), RunError> {
-        self.fits(input, output)?;
-        let (expected, given) = (self.steps.len(), steps.len());
+        fits(&self.program, input, output)?;
+        let (expected, given) = (self.seat.steps.len(), steps.len());
         if expected != given {
             return Err(ArgumentError::StepCount { expected, given }.into());
         }
@@ -375,13 +441,13 @@ impl Session {
             let Some(queue) = &session.profiled else { return Ok(()) };
             let guard = Finish(queue);
             session.begin(queue, input)?;
-            let mut events = Vec::with_capacity(session.steps.len());
-            for step in &session.steps {
+            let mut events = Vec::with_capacity(session.seat.steps.len());
+            for step in 0..session.seat.steps.len() {
                 let mut event = None;
-                session.queue_step(queue, step, Some(&mut event))?;
+                session.seat.queue_step(queue, step, &[], Some(&mut event))?;
                 events.push(event);
             }
-            queue.read(Span { mem: &session.memory.output, offset: 0 }, as_mut_bytes(output))?;
+            session.seat.end(queue, output)?;
             std::mem::forget(guard);
             for (step, event) in steps.iter_mut().zip(events.iter().flatten()) {
                 let [begin, end] = event.times()?;
@@ -399,58 +465,30 @@ impl Session {
         output: &mut [f32],
         mut observe: impl FnMut(usize, &[f32]),
     ) -> Result<(), RunError> {
-        self.fits(input, output)?;
+        fits(&self.program, input, output)?;
         let mut arena = vec![0.0f32; self.program.arena_bytes / 4];
         self.told(|session| {
             let queue = &session.queue;
             let guard = Finish(queue);
             session.begin(queue, input)?;
-            for (index, step) in session.steps.iter().enumerate() {
-                session.queue_step(queue, step, None)?;
+            for index in 0..session.seat.steps.len() {
+                session.seat.queue_step(queue, index, &[], None)?;
                 if !arena.is_empty() {
-                    let all = Span { mem: &session.memory.arena, offset: 0 };
+                    let all = Span { mem: &session.seat.memory.arena, offset: 0 };
                     queue.read(all, as_mut_bytes(&mut arena))?;
                 }
                 observe(index, &arena);
             }
-            queue.read(Span { mem: &session.memory.output, offset: 0 }, as_mut_bytes(output))?;
+            session.seat.end(queue, output)?;
             std::mem::forget(guard);
             Ok(())
         })
     }
 
     fn begin(&self, queue: &Queue, input: &[f32]) -> Result<(), CallError> {
-        let to = Span { mem: &self.memory.input, offset: 0 };
         // SAFETY: the input is borrowed until the run returns. It returns after a read that
         // waits for everything, or, after a failure, when `Finish` has waited.
-        unsafe { queue.write(to, as_bytes(input)) }
-    }
-
-    fn queue_step(
-        &self,
-        queue: &Queue,
-        step: &Ready,
-        event: Option<&mut Option<Event>>,
-    ) -> Result<(), CallError> {
-        // SAFETY: all arguments were set when the session began. The program was checked: every
-        // parameter lies inside its block, and the blocks are as large as the program says. That
-        // the kernel stays inside of its parameters is the compiler's promise.
-        unsafe { queue.run(&step.kernel, step.global, step.local, event) }
-    }
-
-    fn fits(&self, input: &[f32], output: &[f32]) -> Result<(), ArgumentError> {
-        let len = |dims: &[usize]| dims.iter().product::<usize>();
-        let (expected, given) = (len(&self.program.input_dims), input.len());
-        if expected != given {
-            let dims = self.program.input_dims.clone();
-            return Err(ArgumentError::InputLength { expected, given, dims });
-        }
-        let (expected, given) = (len(&self.program.output_dims), output.len());
-        if expected != given {
-            let dims = self.program.output_dims.clone();
-            return Err(ArgumentError::OutputLength { expected, given, dims });
-        }
-        Ok(())
+        unsafe { self.seat.begin(queue, input) }
     }
 
     fn told(&self, work: impl FnOnce(&Session) -> Result<(), CallError>) -> Result<(), RunError> {
@@ -462,9 +500,25 @@ impl Session {
     }
 }
 
+/// The caller's slices are as long as the program's tensors.
+pub(super) fn fits(program: &Program, input: &[f32], output: &[f32]) -> Result<(), ArgumentError> {
+    let len = |dims: &[usize]| dims.iter().product::<usize>();
+    let (expected, given) = (len(&program.input_dims), input.len());
+    if expected != given {
+        let dims = program.input_dims.clone();
+        return Err(ArgumentError::InputLength { expected, given, dims });
+    }
+    let (expected, given) = (len(&program.output_dims), output.len());
+    if expected != given {
+        let dims = program.output_dims.clone();
+        return Err(ArgumentError::OutputLength { expected, given, dims });
+    }
+    Ok(())
+}
+
 /// Waits for a queue when a run ends before its time, so that nothing reads the caller's slices
 /// any more.
-struct Finish<'a>(&'a Queue);
+pub(super) struct Finish<'a>(pub(super) &'a Queue);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
@@ -497,7 +551,7 @@ fn as_bytes(floats: &[f32]) -> &[u8] {
     unsafe { floats.align_to::<u8>().1 }
 }
 
-fn as_mut_bytes(floats: &mut [f32]) -> &mut [u8] {
+pub(super) fn as_mut_bytes(floats: &mut [f32]) -> &mut [u8] {
     // SAFETY: every f32 is four bytes, bytes have no alignment, and every bit pattern is an f32.
     unsafe { floats.align_to_mut::<u8>().1 }
 }

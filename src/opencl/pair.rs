@@ -1,0 +1,96 @@
+//! Nets on two devices: the split, as the runtime takes it.
+
+use super::launch;
+use crate::compile::opencl::OpenClNet;
+use crate::compile::{CompileError, identifier};
+use crate::session::{RunError, Session};
+use crate::split::{Part, Split};
+use alexc_codegen::opencl::{self as source, PRELUDE};
+use alexc_runtime::cpu::Arch;
+use alexc_runtime::memory::Buffer;
+use alexc_runtime::opencl::{Net, PairNet, PairPart, PairSession, PairTransfer};
+use alexc_runtime::program::{KernelCode, Program};
+use alexc_runtime::weights::Weights;
+use std::io;
+use std::time::Duration;
+
+/// A compiled net and its split as the runtime takes them; `whole` is the net on one device.
+pub fn pair_net(compiled: &OpenClNet, whole: &Net, split: &Split) -> Result<PairNet, CompileError> {
+    let [a, b] = &split.parts;
+    let transfers = split.transfers.iter().map(|transfer| PairTransfer {
+        from: transfer.from,
+        after: transfer.after,
+        before: transfer.before,
+        replaced: transfer.replaced,
+        ranges: transfer.ranges.clone(),
+    });
+    Ok(PairNet {
+        program: whole.program.clone(),
+        parts: [part(compiled, &whole.program, a)?, part(compiled, &whole.program, b)?],
+        transfers: transfers.collect(),
+    })
+}
+
+fn part(compiled: &OpenClNet, whole: &Program, part: &Part) -> Result<PairPart, CompileError> {
+    let printing = compiled.device.printing();
+    let mut kernels = Vec::with_capacity(part.kernels.len());
+    let mut launches = Vec::with_capacity(part.kernels.len());
+    for kernel in &part.kernels {
+        let source = source::emit(kernel, &printing)?;
+        launches.push(launch(&source, |buffer| kernel.buffers[buffer].dtype.bytes()));
+        let bytes = source.text.into_bytes();
+        kernels.push(KernelCode { name: kernel.name.clone(), bytes, align: 1 });
+    }
+    let program = Program {
+        name: identifier(&whole.name),
+        arch: Arch::OpenCl,
+        features: Vec::new(),
+        kernels,
+        steps: part.steps.clone(),
+        weights_bytes: part.weights_bytes,
+        ..whole.clone()
+    };
+    Ok(PairPart {
+        net: Net { program, prelude: PRELUDE.to_owned(), launches },
+        numbers: part.numbers.clone(),
+        stores: part.stores.iter().map(|stores| stores.list().to_vec()).collect(),
+    })
+}
+
+/// The packed weights that one device needs.
+pub fn part_weights(part: &Part, packed: &Weights) -> io::Result<Weights> {
+    let mut buffer = Buffer::zeroed(part.weights_bytes)?;
+    let (from, to) = (packed.as_bytes(), buffer.as_mut_bytes());
+    for (bytes, at) in &part.weights {
+        to[*at..*at + bytes.len()].copy_from_slice(&from[bytes.clone()]);
+    }
+    Ok(buffer.into())
+}
+
+impl Session for PairSession {
+    fn program(&self) -> &Program {
+        PairSession::program(self)
+    }
+
+    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        Ok(PairSession::run(self, input, output)?)
+    }
+
+    fn run_profiled(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        steps: &mut [Duration],
+    ) -> Result<(), RunError> {
+        Ok(PairSession::run_profiled(self, input, output, steps)?)
+    }
+
+    fn run_observed(
+        &mut self,
+        input: &[f32],
+        output: &mut [f32],
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), RunError> {
+        Ok(PairSession::run_observed(self, input, output, observe)?)
+    }
+}
