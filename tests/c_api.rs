@@ -114,6 +114,33 @@ fn one_file_of_weights_fits_every_target() {
     }
 }
 
+/// Else no object would be made of the three.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn every_net_packs_its_weights_alike_for_every_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let cpus = "x86-64-v2,x86-64-v3,x86-64-v4";
+    let target = ["--target", "x86_64-unknown-linux-gnu", "--target-cpu", cpus];
+    let mut count = 0;
+    for entry in fs::read_dir(path("specs")).unwrap() {
+        let spec = entry.unwrap().path();
+        if spec.extension().is_some_and(|extension| extension == "yaml") {
+            let name = spec.file_stem().unwrap().to_str().unwrap();
+            build(name, folder.path(), &[&["--emit", "object,manifest"], &target[..]].concat());
+            count += 1;
+        }
+    }
+    assert!(count >= 10);
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let object = entry.unwrap().path();
+        if object.extension().is_some_and(|extension| extension == "o") {
+            assert_eq!(undefined(&object), [""; 0], "{}", object.display());
+            count -= 1;
+        }
+    }
+    assert_eq!(count, 0);
+}
+
 #[test]
 fn lists_of_cpus_that_cannot_be() {
     let refused = |flags: &[&str]| {
@@ -416,6 +443,9 @@ int main(int, char **arguments) {
 
     auto serial = [](unsigned count, auto task) { for (unsigned i = 0; i < count; i++) task(i); };
     expect(DIGITS_BAD_THREADS, [&] { net.run_parallel(input, output, 2, serial); });
+    net.run(input, output);
+    if (net.try_run_parallel(input, other, 1, serial) != DIGITS_OK || output != other)
+        std::cout << "shared runs differ\n";
     expect(DIGITS_BAD_THREADS, [&] { (void)digits::network::from_file(file, 0); });
     expect(DIGITS_WRONG_LENGTH, [&] { (void)digits::network::from_file(file.first(bytes - 1)); });
     expect(DIGITS_WRONG_LENGTH, [&] { digits::network{file}; });

@@ -159,14 +159,20 @@ const RUN: &str = r#"
     template <class ParallelFor>
     void run_parallel(std::span<const float, input_len> input, std::span<float, output_len> output,
                       unsigned threads, ParallelFor &&parallel_for) {
-        if (threads > threads_) throw error(@UPPER@_BAD_THREADS);
+        check(try_run_parallel(input, output, threads, parallel_for));
+    }
+    template <class ParallelFor>
+    [[nodiscard]] int try_run_parallel(std::span<const float, input_len> input,
+                                       std::span<float, output_len> output, unsigned threads,
+                                       ParallelFor &&parallel_for) noexcept {
+        if (threads > threads_) return @UPPER@_BAD_THREADS;
         auto call = [](void *context, @NAME@_task task, void *run, unsigned count) noexcept {
             auto &function = *static_cast<std::remove_reference_t<ParallelFor> *>(context);
             function(count, [task, run](unsigned index) { task(run, index); });
         };
         auto *context = const_cast<void *>(static_cast<const void *>(std::addressof(parallel_for)));
-        check(@NAME@_run_parallel(input.data(), output.data(), workspace_.get(), weights_, call,
-                                  context, threads));
+        return @NAME@_run_parallel(input.data(), output.data(), workspace_.get(), weights_, call,
+                                   context, threads);
     }
 
     /// Name of a class, or nullptr.
