@@ -266,7 +266,8 @@ fn products_cost(weights: f64, times: f64) -> f64 {
     weights * (times.max(WEIGHT_COST) + OVERLAP_COST * times.min(WEIGHT_COST))
 }
 
-/// The algorithm with the least estimated time. Blocks of channels are counted whole.
+/// The algorithm with the least estimated time. Blocks of channels are counted whole, but for an
+/// input that lies in a narrower one.
 fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let inputs = whole(input.c() / conv.groups);
@@ -274,8 +275,9 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool) -> Algorithm {
     let [h, w] = conv.window.output_size([input.h(), input.w()]);
     let taps = (conv.window.kernel[0] * conv.window.kernel[1]) as f64;
     let images = input.n() as f64;
-    let weights = inputs * outputs;
-    let direct = products_cost(weights * taps, (h * w) as f64 * images);
+    let read =
+        if alone && input.c() < BLOCK && conv.groups == 1 { input.c() as f64 } else { inputs };
+    let direct = products_cost(read * outputs * taps, (h * w) as f64 * images);
     let mut best = (direct, Algorithm::Direct);
     if alone {
         for m in TILES {
