@@ -55,7 +55,8 @@ pub fn net(compiled: &OpenClNet) -> Net {
     Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() }
 }
 
-fn launch(source: &Source, element_bytes: impl Fn(usize) -> usize) -> Launch {
+/// How a kernel is started; `element_bytes` gives the size of an element of its buffers.
+pub fn launch(source: &Source, element_bytes: impl Fn(usize) -> usize) -> Launch {
     let arg = |&arg: &source::Arg| match arg {
         source::Arg::Base(buffer) => Arg::Base(buffer),
         source::Arg::First(buffer) => Arg::First { buffer, element_bytes: element_bytes(buffer) },
