@@ -20,7 +20,7 @@ use alexc_runtime::opencl::{Device, Net, Session, choose};
 use alexc_runtime::program::{Base, Binding, KernelCode, Program, Step};
 use alexc_runtime::weights::Weights;
 use proptest::prelude::*;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// A device that rounds as the interpreter does. Asked for once: PoCL finds none while another
 /// thread is asking.
@@ -146,7 +146,7 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
     let net = Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() };
     let mut buffer = Buffer::zeroed(weights.len()).unwrap();
     buffer.as_mut_bytes().copy_from_slice(&weights);
-    let mut session = Session::new(&net, Weights::from(buffer), device, None)
+    let mut session = Session::new(&net, &Arc::new(Weights::from(buffer)), device, None)
         .unwrap_or_else(|error| panic!("{error}\n{}", net.source()));
     let mut output = vec![0.0; len];
     session.run(&input, &mut output).unwrap();
