@@ -16,7 +16,7 @@ use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::memory::Buffer;
-use alexc_runtime::opencl::{Device, Net, Session, choose};
+use alexc_runtime::opencl::{Build, Device, Net, Session, choose};
 use alexc_runtime::program::{Base, Binding, KernelCode, Program, Step};
 use alexc_runtime::weights::Weights;
 use proptest::prelude::*;
@@ -146,8 +146,9 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
     let net = Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() };
     let mut buffer = Buffer::zeroed(weights.len()).unwrap();
     buffer.as_mut_bytes().copy_from_slice(&weights);
-    let mut session = Session::new(&net, &Arc::new(Weights::from(buffer)), device, None)
-        .unwrap_or_else(|error| panic!("{error}\n{}", net.source()));
+    let mut session =
+        Session::new(&net, &Arc::new(Weights::from(buffer)), device, &Build::default())
+            .unwrap_or_else(|error| panic!("{error}\n{}", net.source()));
     let mut output = vec![0.0; len];
     session.run(&input, &mut output).unwrap();
     output
