@@ -203,14 +203,14 @@ fn a_c_program_refuses_other_weights() {
     let whole = fs::read(folder.join("digits.weights")).unwrap();
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 0x10;
-    let strict = folder.join("strict");
-    build("digits", &strict, &[&["--math", "strict"], &WEIGHTS[..]].concat());
+    let half = folder.join("half");
+    build("digits", &half, &[&["--weights-dtype", "f16"], &WEIGHTS[..]].concat());
     for (bytes, reason) in [
         (&b"no weights at all, but a text of some length"[..], "this is no file of weights"),
         (&whole[..whole.len() - 100], "this file is truncated"),
         (&damaged, "this file is damaged"),
         (
-            &fs::read(strict.join("digits.weights")).unwrap(),
+            &fs::read(half.join("digits.weights")).unwrap(),
             "these weights belong to another net or build",
         ),
     ] {

@@ -130,7 +130,7 @@ fn damaged_files_of_a_real_net_are_refused() {
     flipped[whole.len() / 2] ^= 1;
     let other = tempfile::tempdir().unwrap();
     let mut build = alexc();
-    build.args(["build", "specs/digits.yaml", "--math", "strict", "--weights", "random:1"]);
+    build.args(["build", "specs/digits.yaml", "--weights-dtype", "f16", "--weights", "random:1"]);
     stdout(build.args(["--emit", "weights", "--quiet", "-o"]).arg(other.path()));
     let other = fs::read(other.path().join("digits.weights")).unwrap();
     for (bytes, reason) in [
