@@ -9,11 +9,11 @@ use std::fmt::{self, Display, Formatter};
 pub enum Place {
     /// The kernel as a whole.
     Kernel,
-    /// Index into [`Kernel::buffers`].
+    /// Index into [`Kernel::buffers`](crate::ir::Kernel::buffers).
     Buffer(usize),
-    /// Index into [`Kernel::regs`].
+    /// Index into [`Kernel::regs`](crate::ir::Kernel::regs).
     Register(usize),
-    /// Index into [`Kernel::parallel`].
+    /// Index into [`Kernel::parallel`](crate::ir::Kernel::parallel).
     Parallel(usize),
     /// A statement of the body.
     Statement {
