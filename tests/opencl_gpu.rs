@@ -25,3 +25,34 @@ fn nets_agree_with_the_reference() {
     compare(&["specs/digits.yaml", "--no-fusion"]);
     compare(&["specs/lenet5.yaml", "--batch", "2"]);
 }
+
+/// The second run takes what the first one kept, and a damaged file counts for nothing.
+#[test]
+fn shapes_are_measured_once() {
+    let cache = tempfile::tempdir().unwrap();
+    let bench = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_alexc"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["bench", "specs/lenet5.yaml", "--device", "opencl:0", "--tune", "-v"])
+            .args(["--iters", "3"])
+            .env("ALEXC_CACHE_DIR", cache.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        told
+    };
+    let file = || {
+        let files = std::fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path());
+        let kept: Vec<_> =
+            files.filter(|path| path.to_string_lossy().ends_with(".device.json")).collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        kept[0].clone()
+    };
+    assert!(!bench().contains("measured before"));
+    assert!(file().is_file());
+    assert!(bench().contains("measured before"));
+    std::fs::write(file(), "{").unwrap();
+    assert!(!bench().contains("measured before"));
+    assert!(bench().contains("measured before"));
+}

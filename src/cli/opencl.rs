@@ -7,7 +7,7 @@ use super::memory;
 use crate::compile;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
 use crate::graph::Graph;
-use crate::opencl::{self, Programs};
+use crate::opencl::{self, Programs, tune};
 use crate::split::split;
 use crate::tune::cache::Cache;
 use alexc_runtime::opencl::{Build, Device, DeviceKind, PairSession, Session, SetupError, Store};
@@ -17,6 +17,9 @@ use std::time::Instant;
 /// Compiles a graph for devices, packs its weights and brings everything there.
 pub(super) fn load(job: Job<'_>, devices: &[Device]) -> Result<Loaded, Failure> {
     check_flags(job.compile)?;
+    if job.compile.tune && devices.len() > 1 {
+        return Err(Failure::Usage("--tune measures one device, not two".to_owned()));
+    }
     match devices {
         [device] => on_one(job, device),
         [first, second] => on_two(job, [first, second]),
@@ -32,18 +35,23 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let options = load::options(common, compile, None)?;
     let start = Instant::now();
     let target = scheduled(opencl::target(device), compile.schedule);
-    let compiled = compile::opencl::compile(graph, &options, target)?;
-    let net = opencl::net(&compiled);
+    let mut compiled = compile::opencl::compile(graph, &options, target)?;
+    let mut net = opencl::net(&compiled);
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
     let start = Instant::now();
-    let packed = load::pack(&compiled.net, &source, threads, common.quiet)?;
+    let packed = Arc::new(load::pack(&compiled.net, &source, threads, common.quiet)?);
     let weights_time = start.elapsed();
-    let start = Instant::now();
     let store = programs();
     let store = store.as_ref().map(|programs| programs as &dyn Store);
     let how = Build { store, ..Build::default() };
-    let session = Box::new(Session::new(&net, &Arc::new(packed), device, &how)?);
+    if compile.tune {
+        let target = tune::tuned(graph, &options, target, device, &packed, &how)?;
+        compiled = compile::opencl::compile(graph, &options, target)?;
+        net = opencl::net(&compiled);
+    }
+    let start = Instant::now();
+    let session = Box::new(Session::new(&net, &packed, device, &how)?);
     let compile_time = compile_time + start.elapsed();
     log::info!("device  {:9.3} ms, {device}", start.elapsed().as_secs_f64() * 1e3);
     let about = &device.about;
@@ -117,6 +125,10 @@ pub(super) fn compiled(
     devices: &[Device],
 ) -> Result<OpenClNet, Failure> {
     check_flags(args)?;
+    if args.tune {
+        let what = "--tune on a device is for commands that run the net there";
+        return Err(Failure::Usage(what.to_owned()));
+    }
     let Some(device) = devices.first() else {
         return Err(Failure::Device("no device is named".to_owned()));
     };
@@ -140,11 +152,8 @@ pub(super) fn plan_text(compiled: &OpenClNet, devices: &[Device]) -> Result<Stri
 
 /// What speaks of processors alone.
 fn check_flags(args: &CompileArgs) -> Result<(), Failure> {
-    let flag = [
-        (args.emitter.is_some(), "--emitter"),
-        (args.target_cpu != "native", "--target-cpu"),
-        (args.tune, "--tune"),
-    ];
+    let flag =
+        [(args.emitter.is_some(), "--emitter"), (args.target_cpu != "native", "--target-cpu")];
     match flag.into_iter().find(|(given, _)| *given) {
         None => Ok(()),
         Some((_, flag)) => Err(Failure::Usage(format!(
@@ -160,6 +169,15 @@ fn programs() -> Option<Programs> {
         warn("there is no folder to keep built programs in; name one with ALEXC_CACHE_DIR");
     }
     cache.map(Programs::new)
+}
+
+impl From<tune::TuneError> for Failure {
+    fn from(error: tune::TuneError) -> Self {
+        match error {
+            tune::TuneError::Compile(error) => error.into(),
+            tune::TuneError::Setup(error) => error.into(),
+        }
+    }
 }
 
 impl From<SetupError> for Failure {

@@ -52,6 +52,22 @@ impl Device {
     /// A large GPU.
     pub const GPU: Device = Device { schedule: Schedule::Gpu, vector_width: 1, ..Device::CPU };
 
+    /// Other shapes of kernels that may be faster on the same device, with names; itself first.
+    pub fn candidates(self) -> Vec<(String, Device)> {
+        match self.schedule {
+            Schedule::Cpu => {
+                let narrower = [16, 8, 4].into_iter().filter(|&width| width < self.vector_width);
+                let narrower = narrower.map(|vector_width| Device { vector_width, ..self });
+                let all = [self].into_iter().chain(narrower);
+                all.map(|d| (format!("vectors of {}", d.vectors().lanes), d)).collect()
+            }
+            Schedule::Gpu => {
+                let all = self.parameters.candidates().into_iter();
+                all.map(|(name, parameters)| (name, Device { parameters, ..self })).collect()
+            }
+        }
+    }
+
     /// What lowerings tile for.
     pub fn vectors(self) -> Vectors {
         match self.vector_width {

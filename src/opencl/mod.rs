@@ -2,6 +2,7 @@
 
 mod pair;
 mod store;
+pub mod tune;
 
 pub use pair::{pair_net, part_weights};
 pub use store::Programs;

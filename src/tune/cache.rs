@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 const EXTENSION: &str = ".tune.json";
 /// How the names of built OpenCL programs end, which share the folder.
 pub const PROGRAM_EXTENSION: &str = ".clprogram";
+/// How the names of choices for OpenCL devices end, see [`crate::opencl`].
+pub const DEVICE_EXTENSION: &str = ".device.json";
 /// No file of ours is as long.
 const LONGEST_BYTES: u64 = 4 << 20;
 
@@ -247,10 +249,11 @@ impl Cache {
         Ok(paths)
     }
 
-    /// Removes all files that [`Cache::list`] and [`Cache::programs`] name; gives how many there
-    /// were.
+    /// Removes all files that [`Cache::list`] and [`Cache::programs`] name, and the choices for
+    /// devices; gives how many there were.
     pub fn clear(&self) -> Result<usize, CacheError> {
-        let listed = [self.files(EXTENSION)?, self.files(PROGRAM_EXTENSION)?].concat();
+        let mut listed = [self.files(EXTENSION)?, self.files(PROGRAM_EXTENSION)?].concat();
+        listed.extend(self.files(DEVICE_EXTENSION)?);
         for path in &listed {
             match fs::remove_file(path) {
                 // Another process was faster.

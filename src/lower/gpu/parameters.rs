@@ -85,6 +85,23 @@ impl Parameters {
         single_items: 128,
     };
 
+    /// Others that may suit a device better, with names; these first.
+    pub fn candidates(self) -> Vec<(String, Parameters)> {
+        let mut all = vec![("as in the table".to_owned(), self)];
+        for (factor, divisor) in [(1, 4), (1, 2), (2, 1), (4, 1)] {
+            let resident_groups = (self.resident_groups * factor / divisor).max(1);
+            let name = format!("{resident_groups} resident groups");
+            all.push((name, Parameters { resident_groups, ..self }));
+        }
+        let small = self.tiles.get(2..).filter(|tiles| !tiles.is_empty());
+        all.extend(small.map(|tiles| ("small tiles".to_owned(), Parameters { tiles, ..self })));
+        for (vector_items, vector_unroll) in [(128, 8), (256, 4), (64, 16)] {
+            let name = format!("{vector_items} items on a vector, {vector_unroll} loads each");
+            all.push((name, Parameters { vector_items, vector_unroll, ..self }));
+        }
+        all
+    }
+
     /// For a device that no row of the table names, by its number of compute units.
     pub fn unknown(compute_units: usize) -> Parameters {
         Parameters { resident_groups: 2 * compute_units.max(1), ..LARGE }

@@ -1,0 +1,158 @@
+//! `--tune` on a device: whole nets with kernels of other shapes are run there, and the fastest
+//! shape is kept in the user's cache for this net, device and driver.
+
+use super::net;
+use crate::compile::opencl::{Device as Target, compile};
+use crate::compile::{CompileError, Options, identifier};
+use crate::graph::Graph;
+use crate::output_file::write_file;
+use crate::tune::cache::{Cache, DEVICE_EXTENSION};
+use alexc_runtime::container::checksum;
+use alexc_runtime::opencl::{Build, Device, Session, SetupError};
+use alexc_runtime::weights::Weights;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// A candidate does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The device takes none of the candidates.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}
+
+/// A kept choice as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    key: Vec<String>,
+    choice: String,
+    milliseconds: f64,
+}
+
+/// Runs of a candidate that count, at most.
+const RUNS: usize = 20;
+/// How long a candidate may take for them.
+const TIME: Duration = Duration::from_millis(500);
+
+/// The best shape of kernels for a net on a device: kept from before, or measured now. `target` is
+/// what the device gets without. Packed weights are the same for all candidates.
+pub fn tuned(
+    graph: &Graph,
+    options: &Options,
+    target: Target,
+    device: &Device,
+    weights: &Arc<Weights>,
+    build: &Build<'_>,
+) -> Result<Target, TuneError> {
+    let candidates = target.candidates();
+    let key = key(graph, options, target, device);
+    let file = Cache::of_user().map(|cache| path(&cache, graph, &key));
+    if let Some(kept) = file.as_ref().and_then(|file| read(file, &key))
+        && let Some((name, target)) = candidates.iter().find(|(name, _)| *name == kept.choice)
+    {
+        log::info!("tune    {name}, {:.3} ms, measured before", kept.milliseconds);
+        return Ok(*target);
+    }
+    let mut best: Option<(f64, &str, Target)> = None;
+    let mut refused = None;
+    for (name, candidate) in &candidates {
+        match measure(graph, options, *candidate, device, weights, build) {
+            Ok(time) => {
+                let milliseconds = time.as_secs_f64() * 1e3;
+                log::info!("tune    {name}: {milliseconds:.3} ms");
+                if best.is_none_or(|(least, ..)| milliseconds < least) {
+                    best = Some((milliseconds, name, *candidate));
+                }
+            }
+            Err(TuneError::Setup(error)) => {
+                log::info!("tune    {name}: {error}");
+                refused = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let Some((milliseconds, name, target)) = best else {
+        return refused.map_or(Ok(target), |error| Err(error.into()));
+    };
+    if let Some(file) = file {
+        keep(&file, &Kept { key, choice: name.to_owned(), milliseconds });
+    }
+    Ok(target)
+}
+
+/// The least time of a run.
+fn measure(
+    graph: &Graph,
+    options: &Options,
+    candidate: Target,
+    device: &Device,
+    weights: &Arc<Weights>,
+    build: &Build<'_>,
+) -> Result<Duration, TuneError> {
+    let compiled = compile(graph, options, candidate)?;
+    let mut session = Session::new(&net(&compiled), weights, device, build)?;
+    let elements = |dims: &[usize]| dims.iter().product();
+    let program = session.program();
+    let input = vec![0.5; elements(&program.input_dims)];
+    let mut output = vec![0.0; elements(&program.output_dims)];
+    let mut least = Duration::MAX;
+    let begin = Instant::now();
+    // The first one also brings everything to where it is used.
+    for run in 0..=RUNS {
+        let start = Instant::now();
+        if session.run(&input, &mut output).is_err() {
+            break;
+        }
+        if run > 0 {
+            least = least.min(start.elapsed());
+        }
+        if run > 0 && begin.elapsed() > TIME {
+            break;
+        }
+    }
+    Ok(least)
+}
+
+/// Everything that the choice depends on.
+fn key(graph: &Graph, options: &Options, target: Target, device: &Device) -> Vec<String> {
+    let about = &device.about;
+    let mut key = vec![
+        format!("alexc {}", env!("CARGO_PKG_VERSION")),
+        format!("device {}, {} units", about.name, about.units),
+        format!("driver {}, {}", about.driver, about.platform_version),
+        format!("kernels {target:?}"),
+        format!("{:?}, {:?}, fusion {}", options.math, options.weights_dtype, options.fuse),
+    ];
+    key.extend(graph.to_string().lines().map(str::to_owned));
+    key
+}
+
+fn path(cache: &Cache, graph: &Graph, key: &[String]) -> PathBuf {
+    let hash = checksum(key.join("\n").as_bytes(), 1);
+    cache.folder().join(format!("{}-{hash:016x}{DEVICE_EXTENSION}", identifier(&graph.name)))
+}
+
+/// What cannot be read, or is another key's, counts as missing.
+fn read(file: &PathBuf, key: &[String]) -> Option<Kept> {
+    let kept: Kept = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    (kept.key == key).then_some(kept)
+}
+
+fn keep(file: &PathBuf, kept: &Kept) {
+    let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = folder.and_then(|()| {
+        write_file(file, |to| {
+            serde_json::to_writer_pretty(&mut *to, kept)?;
+            to.write_all(b"\n")
+        })
+    });
+    if let Err(error) = written {
+        log::warn!("{}: the choice is not kept: {error}", file.display());
+    }
+}
