@@ -12,7 +12,7 @@ use alexc_runtime::opencl::{Build, Device, Session, SetupError};
 use alexc_runtime::weights::Weights;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,12 +139,12 @@ fn path(cache: &Cache, graph: &Graph, key: &[String]) -> PathBuf {
 }
 
 /// What cannot be read, or is another key's, counts as missing.
-fn read(file: &PathBuf, key: &[String]) -> Option<Kept> {
+fn read(file: &Path, key: &[String]) -> Option<Kept> {
     let kept: Kept = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     (kept.key == key).then_some(kept)
 }
 
-fn keep(file: &PathBuf, kept: &Kept) {
+fn keep(file: &Path, kept: &Kept) {
     let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
     let written = folder.and_then(|()| {
         write_file(file, |to| {
