@@ -28,7 +28,7 @@ pub struct Machine {
 enum Place {
     Cpu,
     #[cfg(feature = "opencl")]
-    OpenCl(Device),
+    OpenCl(Box<Device>),
 }
 
 /// A net compiled for a machine.
@@ -40,7 +40,7 @@ pub struct Made {
 enum Code {
     Cpu(Program),
     #[cfg(feature = "opencl")]
-    OpenCl(Net, Device),
+    OpenCl(Box<Net>, Box<Device>),
 }
 
 /// A net with its weights.
@@ -49,7 +49,7 @@ pub enum Loaded {
     Cpu(Arc<Network>),
     /// For sessions on a device.
     #[cfg(feature = "opencl")]
-    OpenCl(Box<Net>, Arc<Weights>, Device),
+    OpenCl(Box<Net>, Arc<Weights>, Box<Device>),
 }
 
 impl Deref for Made {
@@ -68,7 +68,10 @@ impl Machine {
 
     #[cfg(feature = "opencl")]
     fn of_device(device: Device) -> Self {
-        Machine { options: Options::new(Target::host().unwrap()), place: Place::OpenCl(device) }
+        Machine {
+            options: Options::new(Target::host().unwrap()),
+            place: Place::OpenCl(Box::new(device)),
+        }
     }
 
     /// For messages.
@@ -114,7 +117,7 @@ impl Machine {
             Place::OpenCl(device) => {
                 let target = alexc::opencl::target(device);
                 let compiled = compile::opencl::compile(graph, &options, target)?;
-                let code = Code::OpenCl(alexc::opencl::net(&compiled), device.clone());
+                let code = Code::OpenCl(Box::new(alexc::opencl::net(&compiled)), device.clone());
                 Ok(Made { net: compiled.net, code })
             }
         }
@@ -130,7 +133,7 @@ impl Made {
             }
             #[cfg(feature = "opencl")]
             Code::OpenCl(net, device) => {
-                Loaded::OpenCl(Box::new(net.clone()), Arc::new(weights), device.clone())
+                Loaded::OpenCl(net.clone(), Arc::new(weights), device.clone())
             }
         }
     }
