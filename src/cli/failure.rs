@@ -88,7 +88,6 @@ input_errors!(
     crate::reference::ReferenceError,
     crate::report::compare::CompareError,
     crate::report::limits::LimitsError,
-    crate::session::RunError,
     crate::tune::TuneError,
     crate::tune::cache::CacheError,
     crate::weights::WeightsError,
@@ -96,6 +95,19 @@ input_errors!(
     alexc_runtime::network::OpenError,
     alexc_runtime::session::SessionError,
 );
+
+impl From<crate::session::RunError> for Failure {
+    fn from(error: crate::session::RunError) -> Self {
+        match error {
+            // A device that fails, or runs out of memory, in the middle of a run.
+            #[cfg(feature = "opencl")]
+            crate::session::RunError::OpenCl(alexc_runtime::opencl::RunError::Call { .. }) => {
+                Failure::Device(error.to_string())
+            }
+            _ => Failure::Input(error.to_string()),
+        }
+    }
+}
 
 impl From<alexc_codegen::target::TargetError> for Failure {
     fn from(error: alexc_codegen::target::TargetError) -> Self {
