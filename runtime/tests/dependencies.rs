@@ -6,7 +6,7 @@ use std::process::Command;
 fn crates(features: &[&str]) -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--package", "alexc-runtime", "--edges", "normal,build", "--prefix"]);
-    cargo.args(["none", "--format", "{p}", "--locked", "--offline", "--target", "all"]);
+    cargo.args(["none", "--format", "{p}", "--locked", "--offline"]);
     cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     let output = cargo.args(features).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
