@@ -1,9 +1,9 @@
 /* Classifies a picture with the net of specs/digits.yaml.
  *
  *   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors -o build
- *   cc -O2 -Ibuild examples/c/classify.c build/libdigits.a -o classify
- *   ./classify build/digits.weights --self-test
- *   ./classify build/digits.weights specs/digits/seven.ppm [probabilities.f32]
+ *   cc -O2 -Ibuild examples/c/classify.c build/libdigits.a -o build/classify
+ *   build/classify build/digits.weights --self-test
+ *   build/classify build/digits.weights specs/digits/seven.ppm [probabilities.f32]
  *
  * Pictures are read from PPM files, which hold red, green and blue of every pixel as they are. */
 #include "digits.h"

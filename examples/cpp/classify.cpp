@@ -1,8 +1,8 @@
 // Classifies a picture with the net of specs/digits.yaml, whose weights lie in the library.
 //
-//   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors --embed-weights -o build
-//   c++ -std=c++20 -O2 -Ibuild examples/cpp/classify.cpp build/libdigits.a -o classify
-//   ./classify specs/digits/seven.ppm
+//   alexc build specs/digits.yaml --weights specs/digits/digits.safetensors --embed-weights -o build/cpp
+//   c++ -std=c++20 -O2 -Ibuild/cpp examples/cpp/classify.cpp build/cpp/libdigits.a -pthread -o build/cpp/classify
+//   build/cpp/classify specs/digits/seven.ppm
 //
 // Pictures are read from PPM files, which hold red, green and blue of every pixel as they are.
 #include "digits.hpp"
