@@ -1,7 +1,7 @@
 //! The commands' work for programs that contain the compiler: the same arguments with the same
 //! meaning and the same errors, but nothing is printed.
 
-use super::args::{BuildArgs, Cli, Command, Common, CompileArgs};
+use super::args::{BuildArgs, Common, CompileArgs};
 use super::build::{self, Made};
 use super::failure::Failure;
 use super::{load, memory};
@@ -48,12 +48,17 @@ pub(crate) struct Library {
     pub(crate) labels: Option<String>,
 }
 
+/// How a library is made: as `alexc build` makes it.
+#[derive(Debug, Parser)]
+struct LibraryArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
 /// `alexc build`.
 pub(crate) fn build(arguments: &Arguments, spec: PathBuf) -> Result<Library, Diagnostics> {
-    let Cli { command } =
-        Cli::try_parse_from(arguments.with(&["alexc", "build", "--quiet"], spec)).map_err(usage)?;
-    let Command::Build(args) = command else { unreachable!("`build` was asked for") };
-    make(&args).map_err(told)
+    let args = LibraryArgs::try_parse_from(arguments.with(&["alexc", "--quiet"], spec));
+    make(&args.map_err(usage)?.build).map_err(told)
 }
 
 fn make(args: &BuildArgs) -> Result<Library, Failure> {

@@ -158,12 +158,12 @@ struct Seen {
 
 impl Axis {
     /// The weights and samples of a position of the input.
-    fn look(&self, b: &mut FunctionBuilder<'_>, taps: FuncRef, position: Value) -> Seen {
+    fn look(&self, b: &mut FunctionBuilder<'_>, taps: FuncRef, position: Value) -> Option<Seen> {
         let inside = b.ins().isub(position, self.before);
         let position = b.ins().iadd(self.start, inside);
         let call = b.ins().call(taps, &[self.from, self.to, position, self.weights]);
-        let &[first, count] = b.inst_results(call) else { unreachable!("two results") };
-        Seen { first, count }
+        let &[first, count] = b.inst_results(call) else { return None };
+        Some(Seen { first, count })
     }
 
     /// Not black.
@@ -222,7 +222,7 @@ pub(super) fn build(
         b.def_var(count, zero);
         let row_shows = vertical.shows(b, y);
         b.when(row_shows, |b| {
-            let seen = vertical.look(b, pixels.taps, y);
+            let Some(seen) = vertical.look(b, pixels.taps, y) else { return };
             b.def_var(first, seen.first);
             b.def_var(count, seen.count);
         });
@@ -323,7 +323,7 @@ impl Pixels {
         horizontal: &Axis,
         x: Value,
     ) {
-        let columns = horizontal.look(b, self.taps, x);
+        let Some(columns) = horizontal.look(b, self.taps, x) else { return };
         let sums: Vec<Variable> = self.values.iter().map(|_| b.declare_var(types::I32)).collect();
         let half = b.ins().iconst(types::I32, 1 << (PRECISION_BITS - 1));
         self.values.iter().for_each(|&value| b.def_var(value, half));
