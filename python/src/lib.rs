@@ -111,18 +111,6 @@ impl Net {
         Ok(output)
     }
 
-    /// Opens a module that `alexc build --emit module,weights` wrote; see `alexc.open`.
-    #[staticmethod]
-    #[pyo3(signature = (module, weights=None, *, threads=None))]
-    fn open(
-        py: Python<'_>,
-        module: PathBuf,
-        weights: Option<PathBuf>,
-        threads: Option<usize>,
-    ) -> PyResult<Net> {
-        open(py, module, weights, threads)
-    }
-
     /// Name of the net.
     #[getter]
     fn name(&self) -> &str {

@@ -71,7 +71,6 @@ def modules():
     for net in (
         alexc.open(folder / "digits.alexc"),
         alexc.open(str(folder / "digits.alexc"), folder / "digits.weights", threads=1),
-        alexc.Net.open(folder / "digits.alexc"),
     ):
         assert net.labels == digits.labels
         assert numpy.array_equal(net(net.preprocess(picture("seven"))), expected)
