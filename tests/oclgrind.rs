@@ -5,6 +5,9 @@
 //! the test says so and ends; with ALEXC_REQUIRE_OCLGRIND=1 in the environment that is a failure.
 #![cfg(feature = "opencl")]
 
+mod common;
+
+use common::left_out;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,7 +43,7 @@ fn installed() -> bool {
     if !found {
         let how = "Oclgrind is not installed; on Debian: apt-get install oclgrind";
         assert!(std::env::var_os("ALEXC_REQUIRE_OCLGRIND").is_none(), "{how}");
-        println!("left out: {how}");
+        left_out(how);
     }
     found
 }

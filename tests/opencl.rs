@@ -11,7 +11,7 @@ use alexc_codegen::target::Target;
 use alexc_runtime::opencl::{self, Build, Device, Net, Session, SetupError};
 use alexc_runtime::weights::Weights;
 use common::command::{alexc, failure, stdout};
-use common::nets;
+use common::{left_out, nets};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -123,7 +123,7 @@ fn without_a_driver() {
     let mut command = alexc();
     none(command.arg("devices"));
     if !stdout(&mut command).contains("no driver is installed") {
-        println!("left out: this machine's OpenCL loader cannot be told to find no driver");
+        left_out("this machine's OpenCL loader cannot be told to find no driver");
         return;
     }
     for line in [
@@ -214,7 +214,7 @@ fn sessions_are_independent() {
 fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
     let halves = ["0.0", "0.1"].map(opencl::choose);
     let [Ok(first), Ok(second)] = halves else {
-        println!("left out: the device has one compute unit, or cannot be divided");
+        left_out("the device has one compute unit, or cannot be divided");
         return None;
     };
     let (_, graph) = nets::load(net, 1);
@@ -271,7 +271,7 @@ fn two_devices_answer_as_one() {
 fn the_command_on_two_devices() {
     let folder = tempfile::tempdir().unwrap();
     if opencl::choose("0.1").is_err() {
-        println!("left out: the device has one compute unit, or cannot be divided");
+        left_out("the device has one compute unit, or cannot be divided");
         return;
     }
     let line = SEVEN.replace("opencl:0", "opencl:0.0,opencl:0.1");

@@ -5,6 +5,7 @@
 //! `tests/run` installs it where it may. Devices without fused multiply-add are left out.
 #![cfg(feature = "opencl")]
 
+mod common;
 #[path = "../codegen/tests/common/mod.rs"]
 mod kernels;
 
@@ -28,7 +29,7 @@ fn device() -> Option<&'static Device> {
     static DEVICE: LazyLock<Device> =
         LazyLock::new(|| choose("0").unwrap_or_else(|error| panic!("{error}")));
     if !DEVICE.about.fma {
-        println!("left out: {} has no fused multiply-add", *DEVICE);
+        common::left_out(format_args!("{} has no fused multiply-add", *DEVICE));
     }
     DEVICE.about.fma.then_some(&*DEVICE)
 }

@@ -8,6 +8,7 @@ mod common;
 use common::command::{alexc, failure, stdout};
 use common::documents::{blocks, embedding};
 use common::golden::path;
+use common::left_out;
 use common::nested::{assert_locked_alike, cargo, kept, target};
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::process::Command;
 /// Ends the test: with a failure where it was asked for, else with a word.
 fn skip(why: &str) {
     assert!(std::env::var_os("ALEXC_REQUIRE_PYTHON").is_none(), "{why}");
-    eprintln!("the Python module is not tested: {why}");
+    left_out(format_args!("the Python module is not tested: {why}"));
 }
 
 /// The command succeeded; else what it said.

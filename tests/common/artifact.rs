@@ -2,7 +2,7 @@
 
 use super::command::{alexc, stdout};
 use super::golden::path;
-use super::nets;
+use super::{left_out, nets};
 use alexc::picture;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,7 +65,7 @@ pub fn there(tool: &str, package: &str) -> bool {
     if !there {
         let required = std::env::var_os("ALEXC_REQUIRE_CROSS").is_some();
         assert!(!required, "{tool} is required: apt-get install {package}");
-        eprintln!("skipped: {tool} is not installed (apt-get install {package})");
+        left_out(format_args!("{tool} is not installed (apt-get install {package})"));
     }
     there
 }

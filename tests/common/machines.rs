@@ -207,7 +207,7 @@ fn cpus() -> Vec<Machine> {
         let has = cpu.level().is_some_and(|has| has >= level);
         assert!(has || required.is_none_or(|r| r < level), "this CPU cannot run {level} code");
         if !has {
-            println!("left out, because this CPU cannot run it: {level} ({emitter})");
+            super::left_out(format_args!("this CPU cannot run {level} code ({emitter})"));
         }
         has
     };
