@@ -33,7 +33,12 @@ fn prepare(venv: &Path) -> Result<(), String> {
         Command::new("python3")
             .args(["-c", "import sys, venv, ensurepip; assert sys.version_info >= (3, 9)"]),
     )?;
-    succeeds(&mut cargo("fetch", "python"))?;
+    if let Err(told) = succeeds(&mut cargo("fetch", "python")) {
+        // Anything else is a fault of the package, a lock file that is out of date for one.
+        let network = ["failed to download", "offline mode", "--offline was specified"];
+        assert!(network.iter().any(|words| told.contains(words)), "{told}");
+        return Err(told);
+    }
     if !venv.join("bin/pip").exists() {
         succeeds(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
     }
