@@ -1,21 +1,15 @@
 //! Kernels for GPUs on a device, whatever it is: whole nets against the reference executor.
 #![cfg(feature = "opencl")]
 
-use std::process::Command;
+mod common;
+
+use common::command::{alexc, stdout, told};
 
 fn compare(arguments: &[&str]) {
     let cache = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_alexc"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .arg("compare")
-        .args(arguments)
-        .args(["--device", "opencl:0", "--schedule", "gpu"])
-        .env("ALEXC_CACHE_DIR", cache.path())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}\n{told}{errors}");
+    let mut compare = alexc();
+    compare.arg("compare").args(arguments).args(["--device", "opencl:0", "--schedule", "gpu"]);
+    stdout(compare.env("ALEXC_CACHE_DIR", cache.path()));
 }
 
 #[test]
@@ -31,16 +25,9 @@ fn nets_agree_with_the_reference() {
 fn shapes_are_measured_once() {
     let cache = tempfile::tempdir().unwrap();
     let bench = || {
-        let output = Command::new(env!("CARGO_BIN_EXE_alexc"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["bench", "specs/lenet5.yaml", "--device", "opencl:0", "--tune", "-v"])
-            .args(["--iters", "3"])
-            .env("ALEXC_CACHE_DIR", cache.path())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
-        told
+        let mut bench = alexc();
+        bench.args(["bench", "specs/lenet5.yaml", "--device", "opencl:0", "--tune", "-v"]);
+        told(bench.args(["--iters", "3"]).env("ALEXC_CACHE_DIR", cache.path()))
     };
     let file = || {
         let files = std::fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path());

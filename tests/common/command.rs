@@ -17,9 +17,18 @@ pub fn alexc() -> Command {
 pub fn stdout(command: &mut Command) -> String {
     let output = finished(command);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{command:?}: {}\n{printed}{errors}", output.status);
     assert_eq!(errors, "", "{command:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a program that must succeed told on stderr.
+pub fn told(command: &mut Command) -> String {
+    let output = finished(command);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{command:?}: {}\n{told}", output.status);
+    told
 }
 
 /// The exit code and what stands on stderr of a program that must fail.
