@@ -148,6 +148,18 @@ fn flags_of_processors() {
     }
 }
 
+#[test]
+fn two_devices_have_one_schedule() {
+    let two = "--device opencl:0.0,opencl:0.1 --schedule gpu";
+    for command in [
+        "run specs/digits.yaml --weights random:1 --input specs/digits/seven.png",
+        "dump specs/digits.yaml --stage plan",
+    ] {
+        let (code, told) = failure(alexc().args(format!("{command} {two}").split(' ')));
+        assert!(code == 2 && told.contains("leave out --schedule gpu"), "{command}: {told}");
+    }
+}
+
 /// The digits on the first device.
 fn digits() -> (Net, Arc<Weights>, Device) {
     let (_, graph) = nets::load("digits", 1);

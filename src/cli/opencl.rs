@@ -73,16 +73,21 @@ fn scheduled(target: Target, wanted: Option<ScheduleArg>) -> Target {
 
 /// Kernels for groups of work-items say less of what they touch than a split must know: two devices
 /// get those of a CPU's schedule.
-fn pair_target(device: &Device) -> Target {
-    Target { schedule: Schedule::Cpu, ..opencl::target(device) }
+fn pair_target(device: &Device, wanted: Option<ScheduleArg>) -> Result<Target, Failure> {
+    if wanted == Some(ScheduleArg::Gpu) {
+        let what = "two devices run the kernels of a CPU's schedule; leave out --schedule gpu";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    Ok(Target { schedule: Schedule::Cpu, ..opencl::target(device) })
 }
 
 /// Compiles for the first device and splits that over both.
 fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     let Job { graph, source, threads, common, compile } = job;
+    let target = pair_target(devices[0], compile.schedule)?;
     let options = load::options(common, compile, None)?;
     let start = Instant::now();
-    let compiled = compile::opencl::compile(graph, &options, pair_target(devices[0]))?;
+    let compiled = compile::opencl::compile(graph, &options, target)?;
     let whole = opencl::net(&compiled);
     let split = split(&compiled.net).map_err(compile::CompileError::from)?;
     let net = opencl::pair_net(&compiled, &whole, &split)?;
@@ -132,11 +137,11 @@ pub(super) fn compiled(
     let Some(device) = devices.first() else {
         return Err(Failure::Device("no device is named".to_owned()));
     };
-    let options = load::options(common, args, None)?;
     let target = match devices.len() {
         1 => scheduled(opencl::target(device), args.schedule),
-        _ => pair_target(device),
+        _ => pair_target(device, args.schedule)?,
     };
+    let options = load::options(common, args, None)?;
     Ok(compile::opencl::compile(graph, &options, target)?)
 }
 
