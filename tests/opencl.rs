@@ -160,6 +160,18 @@ fn two_devices_have_one_schedule() {
     }
 }
 
+#[test]
+fn three_devices() {
+    for command in [
+        "run specs/digits.yaml --weights random:1 --input specs/digits/seven.png",
+        "dump specs/digits.yaml --stage plan",
+    ] {
+        let line = format!("{command} --device opencl:0,0,0");
+        let (code, told) = failure(alexc().args(line.split(' ')));
+        assert!(code == 4 && told.contains("one or two OpenCL devices, and 3"), "{told}");
+    }
+}
+
 /// The digits on the first device.
 fn digits() -> (Net, Arc<Weights>, Device) {
     let (_, graph) = nets::load("digits", 1);

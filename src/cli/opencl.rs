@@ -17,12 +17,20 @@ use std::time::Instant;
 /// Compiles a graph for devices, packs its weights and brings everything there.
 pub(super) fn load(job: Job<'_>, devices: &[Device]) -> Result<Loaded, Failure> {
     check_flags(job.compile)?;
-    if job.compile.tune && devices.len() > 1 {
-        return Err(Failure::Usage("--tune measures one device, not two".to_owned()));
+    match one_or_two(devices)? {
+        (device, None) => on_one(job, device),
+        (_, Some(_)) if job.compile.tune => {
+            Err(Failure::Usage("--tune measures one device, not two".to_owned()))
+        }
+        (first, Some(second)) => on_two(job, [first, second]),
     }
+}
+
+/// The device, and the one beside it.
+fn one_or_two(devices: &[Device]) -> Result<(&Device, Option<&Device>), Failure> {
     match devices {
-        [device] => on_one(job, device),
-        [first, second] => on_two(job, [first, second]),
+        [device] => Ok((device, None)),
+        [first, second] => Ok((first, Some(second))),
         _ => Err(Failure::Device(format!(
             "a net runs on one or two OpenCL devices, and {} are named",
             devices.len()
@@ -134,12 +142,9 @@ pub(super) fn compiled(
         let what = "--tune on a device is for commands that run the net there";
         return Err(Failure::Usage(what.to_owned()));
     }
-    let Some(device) = devices.first() else {
-        return Err(Failure::Device("no device is named".to_owned()));
-    };
-    let target = match devices.len() {
-        1 => scheduled(opencl::target(device), args.schedule),
-        _ => pair_target(device, args.schedule)?,
+    let target = match one_or_two(devices)? {
+        (device, None) => scheduled(opencl::target(device), args.schedule),
+        (first, Some(_)) => pair_target(first, args.schedule)?,
     };
     let options = load::options(common, args, None)?;
     Ok(compile::opencl::compile(graph, &options, target)?)
