@@ -146,6 +146,10 @@ fn flags_of_processors() {
         let (code, told) = failure(alexc().args(line.split(' ')));
         assert!(code == 2 && told.contains("is for code on the CPU"), "{told}");
     }
+    let dump = "dump specs/digits.yaml --stage plan --device opencl:0";
+    let line = format!("{dump} --target aarch64-unknown-linux-gnu");
+    let (code, told) = failure(alexc().args(line.split(' ')));
+    assert!(code == 2 && told.contains("--target is for code on the CPU"), "{told}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ fn stage_text(graph: &Graph, args: &DumpArgs, stage: Stage) -> Result<String, Fa
         }
         #[cfg(feature = "opencl")]
         Place::OpenCl(devices) => {
+            if args.target.is_some() {
+                return Err(super::opencl::for_processors("--target"));
+            }
             let net = super::opencl::compiled(graph, &args.common, &args.compile, &devices)?;
             match stage {
                 Stage::Clif | Stage::Asm => Err(Failure::Usage(

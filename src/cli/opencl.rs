@@ -166,10 +166,15 @@ fn check_flags(args: &CompileArgs) -> Result<(), Failure> {
         [(args.emitter.is_some(), "--emitter"), (args.target_cpu != "native", "--target-cpu")];
     match flag.into_iter().find(|(given, _)| *given) {
         None => Ok(()),
-        Some((_, flag)) => Err(Failure::Usage(format!(
-            "{flag} is for code on the CPU; an OpenCL device's driver makes its own"
-        ))),
+        Some((_, flag)) => Err(for_processors(flag)),
     }
+}
+
+/// Why a device does not take a flag that chooses the CPU's code.
+pub(super) fn for_processors(flag: &str) -> Failure {
+    Failure::Usage(format!(
+        "{flag} is for code on the CPU; an OpenCL device's driver makes its own"
+    ))
 }
 
 /// Where built programs are kept.
