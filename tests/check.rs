@@ -282,6 +282,24 @@ fn wrong_usage() {
 }
 
 #[test]
+fn machine_code_has_no_schedule() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let run = "run specs/digits.yaml --weights random:1 --input specs/digits/seven.png";
+    let build = format!("build specs/digits.yaml -o {folder}");
+    for command in [run, "dump specs/digits.yaml --stage plan", &build] {
+        for schedule in ["cpu", "gpu"] {
+            let line = format!("{command} --schedule {schedule}");
+            let run = alexc(&line.split(' ').collect::<Vec<_>>());
+            assert_eq!(run.code, 2, "{line}: {}", run.stderr);
+            assert!(run.stderr.contains("--schedule shapes OpenCL kernels"), "{}", run.stderr);
+        }
+    }
+    let source = ["dump", "specs/digits.yaml", "--stage", "opencl", "--schedule", "gpu"];
+    assert_eq!(alexc(&source).code, 0);
+}
+
+#[test]
 fn files_that_are_no_specs() {
     let bomb: String = (0..40).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
         text + &format!("a{0}: &a{0} [*a{level}, *a{level}]\n", level + 1)

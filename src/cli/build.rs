@@ -52,6 +52,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
 
 /// Compiles the net and writes the files.
 pub(super) fn make(args: &BuildArgs) -> Result<Made, Failure> {
+    load::no_schedule(&args.compile)?;
     let mut kinds = args.emit.clone();
     if kinds.is_empty() {
         kinds = vec![Kind::Staticlib, Kind::Header, Kind::Manifest];

@@ -46,6 +46,9 @@ fn stage_text(graph: &Graph, args: &DumpArgs, stage: Stage) -> Result<String, Fa
     let layer = args.layer.as_deref();
     match device::find(&args.device.device)? {
         Place::Cpu => {
+            if stage != Stage::Opencl {
+                load::no_schedule(&args.compile)?;
+            }
             let (common, triple) = (&args.common, args.target.as_deref());
             let threads = load::threads(args.device.threads)?;
             let mut options = tuning::options(graph, common, &args.compile, triple, threads)?;

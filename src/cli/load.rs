@@ -215,7 +215,17 @@ pub(super) struct Job<'a> {
     pub(super) compile: &'a CompileArgs,
 }
 
+/// Machine code has no schedule to choose.
+pub(super) fn no_schedule(args: &CompileArgs) -> Result<(), Failure> {
+    if args.schedule.is_some() {
+        let what = "--schedule shapes OpenCL kernels; leave it out for code on the CPU";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    Ok(())
+}
+
 fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
+    no_schedule(job.compile)?;
     let WithWeights { compiled, source, weights, threads, compile_time, weights_time } =
         with_weights(job)?;
     let Compiled { net, program, target, emitter, .. } = compiled;
