@@ -1,6 +1,6 @@
 //! OpenCL C as text: one kernel with everything as it should look, and for random kernels that
 //! every name is declared once, in scope, before it is used. That the text computes the right
-//! thing is tested where there is a device (`runtime/tests`).
+//! thing is tested where there is a device (`tests/opencl_kernels.rs` of the compiler).
 
 mod common;
 
