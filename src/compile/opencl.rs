@@ -23,7 +23,7 @@ pub enum Schedule {
 pub struct Device {
     /// Shape of the kernels.
     pub schedule: Schedule,
-    /// Floats that it likes in a vector: OpenCL's `PREFERRED_VECTOR_WIDTH_FLOAT`.
+    /// Floats that fit its registers: OpenCL's `NATIVE_VECTOR_WIDTH_FLOAT`.
     pub vector_width: usize,
     /// It has an instruction for fused multiply-add: `FP_FMA` among its capabilities.
     pub fma: bool,
