@@ -42,30 +42,44 @@ pub trait Session {
     ) -> Result<(), RunError>;
 }
 
-impl Session for cpu::Session {
-    fn program(&self) -> &Program {
-        self.network().program()
-    }
+/// A type's own methods are those of [`Session`]; behind the type stands its program.
+macro_rules! runs {
+    ($session:ty, $($program:tt)+) => {
+        impl $crate::session::Session for $session {
+            fn program(&self) -> &alexc_runtime::program::Program {
+                self.$($program)+
+            }
 
-    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        Ok(cpu::Session::run(self, input, output)?)
-    }
+            fn run(
+                &mut self,
+                input: &[f32],
+                output: &mut [f32],
+            ) -> Result<(), $crate::session::RunError> {
+                Ok(<$session>::run(self, input, output)?)
+            }
 
-    fn run_profiled(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        steps: &mut [Duration],
-    ) -> Result<(), RunError> {
-        Ok(cpu::Session::run_profiled(self, input, output, steps)?)
-    }
+            fn run_profiled(
+                &mut self,
+                input: &[f32],
+                output: &mut [f32],
+                steps: &mut [std::time::Duration],
+            ) -> Result<(), $crate::session::RunError> {
+                Ok(<$session>::run_profiled(self, input, output, steps)?)
+            }
 
-    fn run_observed(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        observe: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), RunError> {
-        Ok(cpu::Session::run_observed(self, input, output, observe)?)
-    }
+            fn run_observed(
+                &mut self,
+                input: &[f32],
+                output: &mut [f32],
+                observe: &mut dyn FnMut(usize, &[f32]),
+            ) -> Result<(), $crate::session::RunError> {
+                Ok(<$session>::run_observed(self, input, output, observe)?)
+            }
+        }
+    };
 }
+
+#[cfg(feature = "opencl")]
+pub(crate) use runs;
+
+runs!(cpu::Session, network().program());

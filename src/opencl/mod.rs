@@ -10,12 +10,11 @@ pub use store::Programs;
 use crate::compile::identifier;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
 use crate::lower::gpu::Parameters;
-use crate::session::{RunError, Session};
+use crate::session::runs;
 use alexc_codegen::opencl::{self as source, PRELUDE, Source};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::opencl::{self, Arg, Device, DeviceKind, Launch, Net};
 use alexc_runtime::program::{KernelCode, Program};
-use std::time::Duration;
 
 /// What the compiler makes source for on a device.
 pub fn target(device: &Device) -> Target {
@@ -72,30 +71,4 @@ pub fn launch(source: &Source, element_bytes: impl Fn(usize) -> usize) -> Launch
     }
 }
 
-impl Session for opencl::Session {
-    fn program(&self) -> &Program {
-        opencl::Session::program(self)
-    }
-
-    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        Ok(opencl::Session::run(self, input, output)?)
-    }
-
-    fn run_profiled(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        steps: &mut [Duration],
-    ) -> Result<(), RunError> {
-        Ok(opencl::Session::run_profiled(self, input, output, steps)?)
-    }
-
-    fn run_observed(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        observe: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), RunError> {
-        Ok(opencl::Session::run_observed(self, input, output, observe)?)
-    }
-}
+runs!(opencl::Session, program());

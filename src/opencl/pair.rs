@@ -3,7 +3,7 @@
 use super::launch;
 use crate::compile::opencl::OpenClNet;
 use crate::compile::{CompileError, identifier};
-use crate::session::{RunError, Session};
+use crate::session::runs;
 use crate::split::{Part, Split};
 use alexc_codegen::opencl::{self as source, PRELUDE};
 use alexc_runtime::cpu::Arch;
@@ -12,7 +12,6 @@ use alexc_runtime::opencl::{Net, PairNet, PairPart, PairSession, PairTransfer};
 use alexc_runtime::program::{KernelCode, Program};
 use alexc_runtime::weights::Weights;
 use std::io;
-use std::time::Duration;
 
 /// A compiled net and its split as the runtime takes them; `whole` is the net on one device.
 pub fn pair_net(compiled: &OpenClNet, whole: &Net, split: &Split) -> Result<PairNet, CompileError> {
@@ -67,30 +66,4 @@ pub fn part_weights(part: &Part, packed: &Weights) -> io::Result<Weights> {
     Ok(buffer.into())
 }
 
-impl Session for PairSession {
-    fn program(&self) -> &Program {
-        PairSession::program(self)
-    }
-
-    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        Ok(PairSession::run(self, input, output)?)
-    }
-
-    fn run_profiled(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        steps: &mut [Duration],
-    ) -> Result<(), RunError> {
-        Ok(PairSession::run_profiled(self, input, output, steps)?)
-    }
-
-    fn run_observed(
-        &mut self,
-        input: &[f32],
-        output: &mut [f32],
-        observe: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), RunError> {
-        Ok(PairSession::run_observed(self, input, output, observe)?)
-    }
-}
+runs!(PairSession, program());
