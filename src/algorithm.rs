@@ -123,7 +123,8 @@ pub fn choose(
     if let Some(wrong) = overrides.iter().find(|o| !is_conv(&o.layer)) {
         return Err(AlgorithmError::NoConvolution { layer: wrong.layer.clone() });
     }
-    graph.nodes.iter().map(|node| choose_node(graph, node, math, overrides)).collect()
+    let most_error = most_error(graph);
+    graph.nodes.iter().map(|node| choose_node(graph, node, math, overrides, most_error)).collect()
 }
 
 fn choose_node(
@@ -131,6 +132,7 @@ fn choose_node(
     node: &Node,
     math: Math,
     overrides: &[Override],
+    most_error: f64,
 ) -> Result<Algorithm, AlgorithmError> {
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
@@ -149,7 +151,7 @@ fn choose_node(
     }
     Ok(match math {
         Math::Strict => Algorithm::Direct,
-        Math::Fast => cheapest(graph, conv, input, reads_input_alone(graph, node)),
+        Math::Fast => cheapest(conv, input, reads_input_alone(graph, node), most_error),
     })
 }
 
@@ -170,12 +172,11 @@ fn transforms(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> 
     }
 }
 
-/// Accurate enough to be chosen unasked.
-fn accurate(graph: &Graph, winograd: &Winograd) -> bool {
-    let tiled =
-        |node: &&Node| matches!(&node.op, Op::Conv(conv) if self::winograd(conv, 2).is_some());
+/// The largest expected error with which a method is chosen unasked.
+fn most_error(graph: &Graph) -> f64 {
+    let tiled = |node: &&Node| matches!(&node.op, Op::Conv(conv) if winograd(conv, 2).is_some());
     let deep = graph.nodes.iter().filter(tiled).count() > DEEP;
-    winograd.expected_error() <= if deep { MOST_ERROR_DEEP } else { MOST_ERROR }
+    if deep { MOST_ERROR_DEEP } else { MOST_ERROR }
 }
 
 /// What is worth a measurement for a node: nothing where there is no choice.
@@ -186,8 +187,10 @@ pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
     let tiles = conv.groups == 1 || channels / conv.groups >= BLOCK;
     let sizes = TILES.filter(|_| tiles);
     let by_tiles = sizes.flat_map(|m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }]);
+    let most_error = most_error(graph);
     let by_tiles = by_tiles.filter(|&algorithm| {
-        transforms(graph, node, conv, algorithm).is_some_and(|winograd| accurate(graph, &winograd))
+        transforms(graph, node, conv, algorithm)
+            .is_some_and(|winograd| winograd.expected_error() <= most_error)
     });
     let found: Vec<Algorithm> = std::iter::once(Algorithm::Direct).chain(by_tiles).collect();
     if found.len() > 1 { found } else { Vec::new() }
@@ -278,7 +281,7 @@ fn products_cost(weights: f64, times: f64) -> f64 {
 
 /// The algorithm with the least estimated time. Blocks of channels are counted whole, but for an
 /// input that lies in a narrower one.
-fn cheapest(graph: &Graph, conv: &Conv, input: Shape, alone: bool) -> Algorithm {
+fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64) -> Algorithm {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let inputs = whole(input.c() / conv.groups);
     let outputs = whole(conv.out_channels);
@@ -292,7 +295,7 @@ fn cheapest(graph: &Graph, conv: &Conv, input: Shape, alone: bool) -> Algorithm 
     if alone {
         for m in TILES {
             let Some(folded) = SpaceToDepth::new(conv, input, m) else { continue };
-            if !accurate(graph, &folded.winograd) {
+            if folded.winograd.expected_error() > most_error {
                 continue;
             }
             let cost =
@@ -308,7 +311,7 @@ fn cheapest(graph: &Graph, conv: &Conv, input: Shape, alone: bool) -> Algorithm 
     }
     for m in TILES {
         let Some(winograd) = winograd(conv, m) else { continue };
-        if !accurate(graph, &winograd) {
+        if winograd.expected_error() > most_error {
             continue;
         }
         let cost = tiles_cost(&winograd, [h, w], images, inputs, outputs);
