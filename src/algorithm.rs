@@ -110,6 +110,17 @@ pub enum AlgorithmError {
         /// Rows x columns.
         stride: String,
     },
+    /// Kernels for GPUs have no such method.
+    #[error(
+        "algorithm: {layer} cannot use {algorithm} on a GPU: there are direct and winogradM, the \
+         latter for one group, or for groups with a multiple of 16 output channels each"
+    )]
+    NotOnGpus {
+        /// The layer.
+        layer: String,
+        /// The algorithm.
+        algorithm: Algorithm,
+    },
 }
 
 /// The algorithm of every node, in their order.
@@ -118,21 +129,41 @@ pub fn choose(
     math: Math,
     overrides: &[Override],
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
+    let by_cost = |node: &Node, conv: &Conv, input: Shape, most_error: f64| {
+        cheapest(conv, input, reads_input_alone(graph, node), most_error)
+    };
+    choose_by(graph, math, overrides, &by_cost)
+}
+
+/// What a convolution takes unasked: of the node, the convolution, its input and the largest
+/// expected error that the net bears.
+pub(crate) type Estimate<'a> = &'a dyn Fn(&Node, &Conv, Shape, f64) -> Algorithm;
+
+/// The same with other costs.
+pub(crate) fn choose_by(
+    graph: &Graph,
+    math: Math,
+    overrides: &[Override],
+    estimate: Estimate<'_>,
+) -> Result<Vec<Algorithm>, AlgorithmError> {
     let is_conv =
         |layer: &str| graph.nodes.iter().any(|n| n.name == layer && matches!(n.op, Op::Conv(_)));
     if let Some(wrong) = overrides.iter().find(|o| !is_conv(&o.layer)) {
         return Err(AlgorithmError::NoConvolution { layer: wrong.layer.clone() });
     }
     let most_error = most_error(graph);
-    graph.nodes.iter().map(|node| choose_node(graph, node, math, overrides, most_error)).collect()
+    let of_node = |conv: &Conv, node: &Node, input| match math {
+        Math::Strict => Algorithm::Direct,
+        Math::Fast => estimate(node, conv, input, most_error),
+    };
+    graph.nodes.iter().map(|node| choose_node(graph, node, overrides, &of_node)).collect()
 }
 
 fn choose_node(
     graph: &Graph,
     node: &Node,
-    math: Math,
     overrides: &[Override],
-    most_error: f64,
+    otherwise: &dyn Fn(&Conv, &Node, Shape) -> Algorithm,
 ) -> Result<Algorithm, AlgorithmError> {
     let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
     let input = graph.values[node.inputs[0].index()].shape;
@@ -149,10 +180,7 @@ fn choose_node(
         }
         return Ok(o.algorithm);
     }
-    Ok(match math {
-        Math::Strict => Algorithm::Direct,
-        Math::Fast => cheapest(conv, input, reads_input_alone(graph, node), most_error),
-    })
+    Ok(otherwise(conv, node, input))
 }
 
 fn suits(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> bool {

@@ -3,13 +3,14 @@
 
 mod common;
 
-use alexc::compile::opencl::{Device, compile};
-use alexc::compile::{self, Options};
+use alexc::algorithm::{Algorithm, AlgorithmError, Math, Override};
+use alexc::compile::opencl::{Device, OpenClNet, compile};
+use alexc::compile::{self, CompileError, Options};
 use alexc::graph::build::{self, BuildOptions};
 use alexc::lower::gpu::Parameters;
 use alexc::reference;
 use alexc::weights::{self, Random};
-use alexc_codegen::ir::DType;
+use alexc_codegen::ir::{DType, ParallelDim};
 use alexc_codegen::target::Target;
 use common::{interpret, random_net};
 use ndarray::ArrayD;
@@ -20,6 +21,14 @@ const SEED: u64 = 3;
 
 /// Largest error of an element of the output, as a part of its root mean square, or of 0.1.
 fn error(spec: &str, parameters: Parameters, dtype: DType, fuse: bool) -> f64 {
+    let mut options = Options::new(Target::host().unwrap());
+    options.weights_dtype = dtype;
+    options.fuse = fuse;
+    error_with(spec, parameters, &options).0
+}
+
+/// The same, and the net.
+fn error_with(spec: &str, parameters: Parameters, options: &Options) -> (f64, OpenClNet) {
     let (_, graph) = build::load("random.yaml", spec, &BuildOptions::default())
         .unwrap_or_else(|errors| panic!("{errors}"));
     let source = weights::open(&format!("random:{SEED}")).unwrap();
@@ -30,11 +39,8 @@ fn error(spec: &str, parameters: Parameters, dtype: DType, fuse: bool) -> f64 {
     let values: Vec<ArrayD<f64>> = reference::run(&graph, &source, &array).unwrap();
     let expected = &values[graph.output.index()];
 
-    let mut options = Options::new(Target::host().unwrap());
-    options.weights_dtype = dtype;
-    options.fuse = fuse;
     let device = Device { parameters, ..Device::GPU };
-    let net = compile(&graph, &options, device).unwrap();
+    let net = compile(&graph, options, device).unwrap();
     let weights = compile::pack(&net, &source, 1, |_| ()).unwrap();
     let found = interpret::run(&net, weights.as_bytes(), &input);
     assert_eq!(found.len(), expected.len());
@@ -42,7 +48,7 @@ fn error(spec: &str, parameters: Parameters, dtype: DType, fuse: bool) -> f64 {
     let scale = square.sqrt().max(0.1);
     let errors = found.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - b).abs() / scale);
     // A NaN must not get lost.
-    errors.fold(0.0, |most, error| if error <= most { most } else { error })
+    (errors.fold(0.0, |most, error| if error <= most { most } else { error }), net)
 }
 
 fn exact(spec: &str, parameters: Parameters) {
@@ -112,6 +118,127 @@ fn convolutions_with_split_sums() {
         for splits in [2, 3, 5] {
             exact(&net(input, layers), only(4, splits));
         }
+    }
+}
+
+/// `a` is the convolution.
+const BY_TILES: &[(&str, &str)] = &[
+    // Two images, tiles that end at the maps' edges and others that do not, a whole epilogue.
+    (
+        "[2, 19, 9, 8]",
+        "
+  - {name: b, type: conv, out_channels: 21, kernel_size: 1}
+  - {name: a, type: conv, from: input, out_channels: 21, kernel_size: 3, padding: 1}
+  - {name: c, type: add, from: [a, b]}
+  - {name: d, type: relu}
+  - {name: e, type: lrn, size: 3, alpha: 0.5, beta: 0.75, k: 1.0, alpha_scaling: mean}
+  - {name: f, type: max_pool, kernel_size: 3, stride: 2}",
+    ),
+    // Groups of a block of outputs, of channels that fill none; a normalisation to fold.
+    (
+        "[1, 10, 7, 11]",
+        "
+  - {name: a, type: conv, out_channels: 32, kernel_size: 5, padding: 2, groups: 2, bias: false}
+  - {name: b, type: batch_norm}",
+    ),
+    // No padding, or more than a kernel reaches past, on some sides only.
+    ("[3, 4, 5, 6]", "\n  - {name: a, type: conv, out_channels: 3, kernel_size: 3}"),
+    (
+        "[1, 33, 4, 4]",
+        "
+  - {name: a, type: conv, out_channels: 16, kernel_size: 3,
+     padding: {top: 3, left: 0, bottom: 1, right: 2}}",
+    ),
+    // A map of one tile, and one within its padding.
+    ("[5, 16, 1, 1]", "\n  - {name: a, type: conv, out_channels: 17, kernel_size: 3, padding: 1}"),
+    ("[1, 3, 2, 3]", "\n  - {name: a, type: conv, out_channels: 8, kernel_size: 2, padding: 4}"),
+];
+
+/// Of every size, in every tile, with sums in parts.
+#[test]
+fn winograd() {
+    let mut options = Options::new(Target::host().unwrap());
+    let mut parts = 0;
+    for (index, &(input, layers)) in BY_TILES.iter().enumerate() {
+        let spec = net(input, layers);
+        let most = if layers.contains("kernel_size: 5") { 6 } else { 8 };
+        for m in 2..=most {
+            let algorithm = Algorithm::Winograd { m };
+            options.overrides = vec![Override { layer: "a".to_owned(), algorithm }];
+            let parameters = only((index + m) % 5, 1 + m % 3);
+            let (error, net) = error_with(&spec, parameters, &options);
+            assert!(error < 1e-4, "{algorithm}: error {error:e}\n{spec}");
+            let call = |name: &str| {
+                let mut calls = net.lowered.calls.iter();
+                &calls.find(|call| call.label() == name).unwrap().kernel
+            };
+            let products = call("a.multiply_points");
+            let is_part = |dim: &ParallelDim| products.vars[usize::from(dim.var.0)] == "part";
+            parts += usize::from(products.parallel.iter().any(is_part));
+            assert!(call("a.transform_output").items.is_empty());
+        }
+    }
+    assert!(parts > 5, "{parts} sums were split");
+}
+
+/// As many images at a time as memory is given to.
+#[test]
+fn winograd_by_images() {
+    let (input, layers) = BY_TILES[0];
+    let spec = net(&input.replace("[2,", "[6,"), layers);
+    let mut options = Options::new(Target::host().unwrap());
+    let algorithm = Algorithm::Winograd { m: 4 };
+    options.overrides = vec![Override { layer: "a".to_owned(), algorithm }];
+    // 36 points, 19 channels and 21, 3 x 2 tiles.
+    let image_bytes = 4 * 36 * (19 + 21) * 3 * 2;
+    for (points_bytes, times) in [(0, 6), (2 * image_bytes, 3), (6 * image_bytes - 1, 2)] {
+        let parameters = Parameters { points_bytes, ..only(4, 2) };
+        let (error, net) = error_with(&spec, parameters, &options);
+        assert!(error < 1e-4, "error {error:e}, {times} times");
+        let calls = net.lowered.calls.iter().map(|call| call.label());
+        assert_eq!(calls.filter(|label| label == "a.multiply_points").count(), times);
+    }
+}
+
+/// Unasked where it pays, and nowhere where the user or the table has it so.
+#[test]
+fn winograd_by_cost() {
+    let spec = |images: usize| {
+        let layer = "\n  - {name: a, type: conv, out_channels: 512, kernel_size: 3, padding: 1}";
+        net(&format!("[{images}, 512, 28, 28]"), layer)
+    };
+    let mut options = Options::new(Target::host().unwrap());
+    let algorithm = |images, percent, options: &Options| {
+        let (_, graph) = build::load("test.yaml", &spec(images), &BuildOptions::default()).unwrap();
+        let parameters = Parameters { winograd_percent: percent, ..Parameters::LARGE };
+        let net = compile(&graph, options, Device { parameters, ..Device::GPU }).unwrap();
+        net.algorithms[0]
+    };
+    assert!(matches!(algorithm(16, 100, &options), Algorithm::Winograd { .. }));
+    assert_eq!(algorithm(16, 0, &options), Algorithm::Direct);
+    options.math = Math::Strict;
+    assert_eq!(algorithm(16, 100, &options), Algorithm::Direct);
+}
+
+#[test]
+fn what_gpus_lack_is_refused() {
+    let layers = "
+  - {name: a, type: conv, out_channels: 8, kernel_size: 4, stride: 2}
+  - {name: b, type: conv, out_channels: 16, kernel_size: 3, groups: 2}";
+    let (_, graph) =
+        build::load("test.yaml", &net("[1, 4, 16, 16]", layers), &BuildOptions::default()).unwrap();
+    for (layer, algorithm) in
+        [("a", Algorithm::SpaceToDepth { m: 4 }), ("b", Algorithm::Winograd { m: 4 })]
+    {
+        let mut options = Options::new(Target::host().unwrap());
+        options.overrides = vec![Override { layer: layer.to_owned(), algorithm }];
+        let error = compile(&graph, &options, Device::GPU).unwrap_err();
+        let refused = matches!(
+            &error,
+            CompileError::Algorithm(AlgorithmError::NotOnGpus { layer: of, algorithm: what })
+                if of == layer && *what == algorithm
+        );
+        assert!(refused, "{error}");
     }
 }
 
@@ -187,8 +314,14 @@ proptest! {
 
     /// As far as the last element: softmax amplifies errors, see `random_nets`.
     #[test]
-    fn random_nets(net in random_net::nets(), tile in 0..5_usize, splits in 1..4_usize) {
-        let error = error(&net.0, only(tile, splits), DType::F32, true);
+    fn random_nets(
+        net in random_net::nets(),
+        tile in 0..5_usize,
+        splits in 1..4_usize,
+        winograd_percent in prop::sample::select(vec![0, usize::MAX]),
+    ) {
+        let parameters = Parameters { winograd_percent, ..only(tile, splits) };
+        let error = error(&net.0, parameters, DType::F32, true);
         prop_assert!(error < 2e-3, "error {error:e}\n{}", net.0);
     }
 }

@@ -41,23 +41,21 @@ fn one_or_two(devices: &[Device]) -> Result<(&Device, Option<&Device>), Failure>
 fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let Job { graph, source, threads, common, compile } = job;
     let options = load::options(common, compile, None)?;
+    let store = programs();
+    let store = store.as_ref().map(|programs| programs as &dyn Store);
+    let how = Build { store, ..Build::default() };
+    let mut target = scheduled(opencl::target(device), compile.schedule);
+    if compile.tune {
+        target = tune::tuned(graph, &options, target, device, &how)?;
+    }
     let start = Instant::now();
-    let target = scheduled(opencl::target(device), compile.schedule);
-    let mut compiled = compile::opencl::compile(graph, &options, target)?;
-    let mut net = opencl::net(&compiled);
+    let compiled = compile::opencl::compile(graph, &options, target)?;
+    let net = opencl::net(&compiled);
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
     let start = Instant::now();
     let packed = Arc::new(load::pack(&compiled.net, &source, threads, common.quiet)?);
     let weights_time = start.elapsed();
-    let store = programs();
-    let store = store.as_ref().map(|programs| programs as &dyn Store);
-    let how = Build { store, ..Build::default() };
-    if compile.tune {
-        let target = tune::tuned(graph, &options, target, device, &packed, &how)?;
-        compiled = compile::opencl::compile(graph, &options, target)?;
-        net = opencl::net(&compiled);
-    }
     let start = Instant::now();
     let session = Box::new(Session::new(&net, &packed, device, &how)?);
     let compile_time = compile_time + start.elapsed();
@@ -191,6 +189,7 @@ impl From<tune::TuneError> for Failure {
         match error {
             tune::TuneError::Compile(error) => error.into(),
             tune::TuneError::Setup(error) => error.into(),
+            error @ tune::TuneError::Memory { .. } => Failure::Input(error.to_string()),
         }
     }
 }

@@ -196,18 +196,19 @@ pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepa
 
     let start = Instant::now();
     let choices = [&options.overrides[..], &options.tuned].concat();
-    let algorithms = algorithm::choose(&fused, options.math, &choices)?;
     let dtype = options.weights_dtype;
     let (algorithms, layouts, lowered) = match kernels {
         Shape::Vectors(vectors) => {
+            let algorithms = algorithm::choose(&fused, options.math, &choices)?;
             let layouts = layout::assign(&fused, &algorithms);
             let lowered = lower::lower(&fused, &algorithms, &layouts, vectors, dtype);
             (algorithms, layouts, lowered)
         }
         Shape::Groups(parameters) => {
+            let algorithms = lower::gpu::choose(&fused, options.math, &choices, &parameters)?;
             let layouts = layout::dense(&fused);
-            let lowered = lower::gpu::lower(&fused, &layouts, dtype, &parameters);
-            (vec![Algorithm::Direct; fused.nodes.len()], layouts, lowered)
+            let lowered = lower::gpu::lower(&fused, &algorithms, &layouts, dtype, &parameters);
+            (algorithms, layouts, lowered)
         }
     };
     let plan = plan::plan(&fused, &lowered, &layouts)?;

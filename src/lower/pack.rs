@@ -41,6 +41,8 @@ pub enum Pack {
         /// Stride whose phases lie as channels, see
         /// [`SpaceToDepth`](crate::algorithm::SpaceToDepth); 1: none do.
         phases: usize,
+        /// Channels of an input block.
+        in_block: usize,
         /// Input blocks that every output block reads.
         in_blocks: usize,
         /// The first of them for each output block.
@@ -150,9 +152,9 @@ impl Pack {
             Pack::Conv { weight, in_block, in_blocks, .. } => {
                 in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
             }
-            Pack::Winograd { weight, m, phases, in_blocks, .. } => {
+            Pack::Winograd { weight, m, phases, in_block, in_blocks, .. } => {
                 let n = m + weight.shape[2].div_ceil(*phases) - 1;
-                n * n * in_blocks * BLOCK * BLOCK
+                n * n * in_blocks * in_block * BLOCK
             }
             Pack::Linear { channels, pixels, in_block, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * BLOCK
@@ -214,12 +216,22 @@ impl Pack {
                     }
                 }
             }
-            Pack::Winograd { weight, batch_norm, groups, m, phases, in_blocks, starts } => {
+            Pack::Winograd {
+                weight,
+                batch_norm,
+                groups,
+                m,
+                phases,
+                in_block,
+                in_blocks,
+                starts,
+            } => {
                 let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
                 let r = weight.shape[2].div_ceil(*phases);
                 let Some(winograd) = Winograd::new(*m, r) else { return };
                 let kernels = Kernels { weight, phases: *phases, scale, source, part };
-                kernels.to_points(&winograd, *groups, *in_blocks, starts[part], out);
+                let blocks = (*in_block, *in_blocks, starts[part]);
+                kernels.to_points(&winograd, *groups, blocks, out);
             }
             Pack::Bias { bias, batch_norm, .. } => {
                 out.fill(0.0);
@@ -274,13 +286,13 @@ struct Kernels<'a> {
 }
 
 impl Kernels<'_> {
-    /// G g G^T of every kernel, in f64, a block of outputs at a time.
+    /// G g G^T of every kernel, in f64, a block of outputs at a time. Of the input blocks are given
+    /// their channels, their number and the first.
     fn to_points(
         &self,
         winograd: &Winograd,
         groups: usize,
-        in_blocks: usize,
-        start: usize,
+        (in_block, in_blocks, start): (usize, usize, usize),
         out: &mut [f32],
     ) {
         out.fill(0.0);
@@ -295,7 +307,7 @@ impl Kernels<'_> {
         let kernels = self.source.slice(self.weight, first * len..(first + lanes) * len);
         let mut taps = vec![[0.0f64; BLOCK]; r * r];
         let mut half = vec![[0.0f64; BLOCK]; n * r];
-        let point = in_blocks * BLOCK * BLOCK;
+        let point = in_blocks * in_block * BLOCK;
         for group in first / outputs_of_group..=(first + lanes - 1) / outputs_of_group {
             for i in 0..inputs {
                 // Outputs of other groups do not read this channel.
@@ -325,7 +337,7 @@ impl Kernels<'_> {
                     }
                 }
                 let channel = group * inputs + i;
-                let row = (channel / BLOCK - start) * BLOCK + channel % BLOCK;
+                let row = (channel / in_block - start) * in_block + channel % in_block;
                 for y in 0..n {
                     for x in 0..n {
                         let mut total = [0.0; BLOCK];

@@ -117,6 +117,7 @@ impl Lowering<'_> {
             groups: conv.groups,
             m: winograd.m,
             phases,
+            in_block: BLOCK,
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
         });

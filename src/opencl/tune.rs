@@ -2,15 +2,17 @@
 //! shape is kept in the user's cache for this net, device and driver.
 
 use super::net;
-use crate::compile::opencl::{Device as Target, compile};
+use crate::compile::opencl::{Device as Target, OpenClNet, compile};
 use crate::compile::{CompileError, Options, identifier};
 use crate::graph::Graph;
 use crate::output_file::write_file;
 use crate::tune::cache::{Cache, DEVICE_EXTENSION};
 use alexc_runtime::container::checksum;
+use alexc_runtime::memory::Buffer;
 use alexc_runtime::opencl::{Build, Device, Session, SetupError};
 use alexc_runtime::weights::Weights;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,14 @@ pub enum TuneError {
     /// The device takes none of the candidates.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The system gave no memory.
+    #[error("no memory for {bytes} bytes of weights: {source}")]
+    Memory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
 }
 
 /// A kept choice as it is written.
@@ -41,13 +51,12 @@ const RUNS: usize = 20;
 const TIME: Duration = Duration::from_millis(500);
 
 /// The best shape of kernels for a net on a device: kept from before, or measured now. `target` is
-/// what the device gets without. Packed weights are the same for all candidates.
+/// what the device gets without. Weights are zeros meanwhile.
 pub fn tuned(
     graph: &Graph,
     options: &Options,
     target: Target,
     device: &Device,
-    weights: &Arc<Weights>,
     build: &Build<'_>,
 ) -> Result<Target, TuneError> {
     let candidates = target.candidates();
@@ -61,8 +70,15 @@ pub fn tuned(
     }
     let mut best: Option<(f64, &str, Target)> = None;
     let mut refused = None;
+    let mut zeros = None;
+    let mut programs = HashSet::new();
     for (name, candidate) in &candidates {
-        match measure(graph, options, *candidate, device, weights, build) {
+        let compiled = compile(graph, options, *candidate)?;
+        if !programs.insert(compiled.program()) {
+            log::info!("tune    {name}: the same kernels as before");
+            continue;
+        }
+        match measure(&compiled, &mut zeros, device, build) {
             Ok(time) => {
                 let milliseconds = time.as_secs_f64() * 1e3;
                 log::info!("tune    {name}: {milliseconds:.3} ms");
@@ -86,17 +102,25 @@ pub fn tuned(
     Ok(target)
 }
 
-/// The least time of a run.
+/// The least time of a run. `zeros` are the weights of the candidate before, which mostly serve
+/// the next one too.
 fn measure(
-    graph: &Graph,
-    options: &Options,
-    candidate: Target,
+    compiled: &OpenClNet,
+    zeros: &mut Option<Arc<Weights>>,
     device: &Device,
-    weights: &Arc<Weights>,
     build: &Build<'_>,
 ) -> Result<Duration, TuneError> {
-    let compiled = compile(graph, options, candidate)?;
-    let mut session = Session::new(&net(&compiled), weights, device, build)?;
+    let bytes = compiled.plan.weights_bytes;
+    let weights = match zeros.take() {
+        Some(weights) if weights.as_bytes().len() == bytes => weights,
+        _ => {
+            let zeros =
+                Buffer::zeroed(bytes).map_err(|source| TuneError::Memory { bytes, source })?;
+            Arc::new(Weights::from(zeros))
+        }
+    };
+    let mut session = Session::new(&net(compiled), &weights, device, build)?;
+    *zeros = Some(weights);
     let elements = |dims: &[usize]| dims.iter().product();
     let program = session.program();
     let input = vec![0.5; elements(&program.input_dims)];

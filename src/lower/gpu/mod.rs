@@ -1,27 +1,56 @@
 //! Lowering for GPUs: activations lie dense, `[n][c][h][w]`; convolutions and linear layers are
-//! matrix products of tiles in shared memory (`product`), a linear layer of one image streams its
-//! weights (`vector`), and what touches each element once has an item for each element (`single`).
+//! matrix products of tiles in shared memory (`product`), the former also by Winograd's method
+//! (`winograd`), a linear layer of one image streams its weights (`vector`), and what touches each
+//! element once has an item for each element (`single`). `choice` estimates what each way takes.
 //!
 //! The caller's input and output are read and written where they are: no kernel moves them.
 
+mod choice;
 pub mod parameters;
 mod product;
 mod scalar_conv;
 mod single;
 mod softmax;
 mod vector;
+mod winograd;
 
 pub use parameters::Parameters;
 
 use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math};
-use crate::graph::{Epilogue, Graph, Node, Op, Pool};
+use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
+use crate::graph::{Conv, Epilogue, Graph, Node, Op, Pool};
 use crate::layout::Layout;
 use alexc_codegen::builder::{At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
+/// The algorithm of every node, as [`algorithm::choose`] has it for CPUs.
+pub fn choose(
+    graph: &Graph,
+    math: Math,
+    overrides: &[Override],
+    parameters: &Parameters,
+) -> Result<Vec<Algorithm>, AlgorithmError> {
+    let algorithms =
+        algorithm::choose_by(graph, math, overrides, &|_, conv, input, most_error| {
+            choice::cheapest(conv, input, most_error, parameters)
+        })?;
+    let written = |node: &Node, algorithm| match (&node.op, algorithm) {
+        (Op::Conv(conv), Algorithm::Winograd { .. }) => choice::suits(conv),
+        (_, algorithm) => algorithm == Algorithm::Direct,
+    };
+    let mut nodes = graph.nodes.iter().zip(&algorithms);
+    match nodes.find(|&(node, &algorithm)| !written(node, algorithm)) {
+        None => Ok(algorithms),
+        Some((node, &algorithm)) => {
+            Err(AlgorithmError::NotOnGpus { layer: node.name.clone(), algorithm })
+        }
+    }
+}
+
 /// Lowers a whole graph; `layouts` are those of [`crate::layout::dense`].
 pub fn lower(
     graph: &Graph,
+    algorithms: &[Algorithm],
     layouts: &[Layout],
     weights: DType,
     parameters: &Parameters,
@@ -31,9 +60,9 @@ pub fn lower(
     let out = Lowered::default();
     let base = Lowering { graph, layouts, vectors, weights, node, out };
     let mut gpu = Gpu { base, parameters, uses: graph.uses() };
-    for node in &graph.nodes {
+    for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         gpu.base.node.clone_from(&node.name);
-        gpu.node(node);
+        gpu.node(node, algorithm);
     }
     gpu.output();
     gpu.base.out
@@ -74,7 +103,7 @@ impl Gpu<'_> {
         }
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &Node, algorithm: Algorithm) {
         let inputs: Vec<Operand> = node.inputs.iter().map(|&value| self.operand(value)).collect();
         let (input, output) = (inputs[0], self.operand(node.output));
         match &node.op {
@@ -82,7 +111,7 @@ impl Gpu<'_> {
                 let [h, w] = conv.window.output_size([input.layout.h, input.layout.w]);
                 let whole = Layout { c: conv.out_channels, h, w, ..input.layout };
                 self.fused(&conv.epilogue, &inputs[1..], whole, output, |this, out, prefix| {
-                    this.conv(conv, input, out, prefix);
+                    this.conv_by(algorithm, conv, input, out, prefix);
                 });
             }
             Op::Linear(linear) => {
@@ -101,6 +130,24 @@ impl Gpu<'_> {
             Op::BatchNorm(norm) => self.batch_norm(norm, input, output),
             Op::Add => self.add(&inputs, output),
             Op::Concat => self.concat(&inputs, output),
+        }
+    }
+
+    fn conv_by(
+        &mut self,
+        algorithm: Algorithm,
+        conv: &Conv,
+        input: Operand,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let winograd = match algorithm {
+            Algorithm::Winograd { m } => algorithm::winograd(conv, m),
+            _ => None,
+        };
+        match winograd {
+            Some(winograd) => self.winograd(conv, &winograd, input, output, fused),
+            None => self.conv(conv, input, output, fused),
         }
     }
 

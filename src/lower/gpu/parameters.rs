@@ -32,9 +32,24 @@ impl Tile {
 pub struct Parameters {
     /// Tiles to choose from.
     pub tiles: &'static [Tile],
-    /// Work-groups that run at the same time. Fewer than these leave part of the device idle; then
-    /// sums are split among groups.
-    pub resident_groups: usize,
+    /// Processors (OpenCL's compute units). Fewer groups than these leave part of the device idle;
+    /// then sums are split among groups.
+    pub processors: usize,
+    /// Multiply-adds that a processor does in a nanosecond with the best tile.
+    pub products_per_ns: usize,
+    /// Bytes between memory and one of all processors at work, in a microsecond.
+    pub bytes_per_us: usize,
+    /// Nanoseconds of a step of a group that is alone on its processor: loads from memory to
+    /// registers, and two barriers.
+    pub step_ns: usize,
+    /// Nanoseconds that one more kernel costs between others.
+    pub kernel_ns: usize,
+    /// Winograd's method is used where its estimated time is less than this percentage of that of
+    /// the definition; 0: nowhere.
+    pub winograd_percent: usize,
+    /// Bytes of points of that method that lie in memory at a time, or else those of one image: so
+    /// many that a kernel which moves them takes much longer than to start it.
+    pub points_bytes: usize,
     /// Most parts that a sum is split into.
     pub most_splits: usize,
     /// Fewest steps, of [`DEPTH`] products each, in a part.
@@ -58,26 +73,31 @@ const TILES: &[Tile] = &[
     Tile::new(32, 32, [4, 4], 45),
 ];
 
-/// For a GPU of a few dozen processors.
-const SMALL: Parameters = Parameters { resident_groups: 48, ..LARGE };
 const LARGE: Parameters = Parameters::LARGE;
 
-/// Parts of device names with their parameters; the first that fits counts.
+/// Parts of device names with their parameters, except for the number of processors; the first
+/// that fits counts. Rates are about four fifths of what data sheets say.
 pub const TABLE: &[(&str, Parameters)] = &[
     ("H100", LARGE),
-    ("H200", LARGE),
-    ("A100", Parameters { resident_groups: 216, ..LARGE }),
-    ("RTX 40", Parameters { resident_groups: 160, ..LARGE }),
-    ("RTX 30", Parameters { resident_groups: 120, ..LARGE }),
-    ("Intel", SMALL),
-    ("gfx", Parameters { resident_groups: 160, ..LARGE }),
+    ("H200", Parameters { bytes_per_us: 30_000, ..LARGE }),
+    ("A100", Parameters { products_per_ns: 72, bytes_per_us: 12_000, ..LARGE }),
+    ("RTX 40", Parameters { products_per_ns: 250, bytes_per_us: 7_000, ..LARGE }),
+    ("RTX 30", Parameters { products_per_ns: 170, bytes_per_us: 9_000, ..LARGE }),
+    ("Intel", Parameters { products_per_ns: 8, bytes_per_us: 600, kernel_ns: 5_000, ..LARGE }),
+    ("gfx", Parameters { products_per_ns: 100, bytes_per_us: 9_000, kernel_ns: 5_000, ..LARGE }),
 ];
 
 impl Parameters {
-    /// For a large GPU: 132 processors, two groups each.
+    /// For a large GPU of 132 processors.
     pub const LARGE: Parameters = Parameters {
         tiles: TILES,
-        resident_groups: 264,
+        processors: 132,
+        products_per_ns: 180,
+        bytes_per_us: 20_000,
+        step_ns: 350,
+        kernel_ns: 2_000,
+        winograd_percent: 100,
+        points_bytes: 256 << 20,
         most_splits: 16,
         least_steps: 8,
         vector_items: 256,
@@ -89,9 +109,14 @@ impl Parameters {
     pub fn candidates(self) -> Vec<(String, Parameters)> {
         let mut all = vec![("as in the table".to_owned(), self)];
         for (factor, divisor) in [(1, 4), (1, 2), (2, 1), (4, 1)] {
-            let resident_groups = (self.resident_groups * factor / divisor).max(1);
-            let name = format!("{resident_groups} resident groups");
-            all.push((name, Parameters { resident_groups, ..self }));
+            let processors = (self.processors * factor / divisor).max(1);
+            let name = format!("as for {processors} processors");
+            all.push((name, Parameters { processors, ..self }));
+        }
+        for (name, winograd_percent) in
+            [("without Winograd", 0), ("Winograd at any cost", usize::MAX)]
+        {
+            all.push((name.to_owned(), Parameters { winograd_percent, ..self }));
         }
         let small = self.tiles.get(2..).filter(|tiles| !tiles.is_empty());
         all.extend(small.map(|tiles| ("small tiles".to_owned(), Parameters { tiles, ..self })));
@@ -102,15 +127,11 @@ impl Parameters {
         all
     }
 
-    /// For a device that no row of the table names, by its number of compute units.
-    pub fn unknown(compute_units: usize) -> Parameters {
-        Parameters { resident_groups: 2 * compute_units.max(1), ..LARGE }
-    }
-
     /// For a device.
     pub fn of(name: &str, compute_units: usize) -> Parameters {
         let row = TABLE.iter().find(|(part, _)| name.contains(part));
-        row.map_or_else(|| Parameters::unknown(compute_units), |(_, parameters)| *parameters)
+        let parameters = row.map_or(LARGE, |(_, parameters)| *parameters);
+        Parameters { processors: compute_units.max(1), ..parameters }
     }
 }
 
@@ -122,7 +143,7 @@ impl Default for Parameters {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEPTH, Parameters, TABLE, TILES};
+    use super::{DEPTH, LARGE, Parameters, TABLE, TILES};
 
     #[test]
     fn tiles_can_be_loaded_evenly() {
@@ -131,7 +152,7 @@ mod tests {
             assert!(items.is_multiple_of(64) && items <= 256, "{tile:?}");
             assert!(items.is_multiple_of(tile.columns), "{tile:?}");
             assert!((tile.rows / 16).is_multiple_of(items / 64), "{tile:?}");
-            assert!((DEPTH * tile.columns).is_multiple_of(items), "{tile:?}");
+            assert!((DEPTH * tile.columns / 4).is_multiple_of(items), "{tile:?}");
             assert!(tile.rows.is_multiple_of(16) && tile.item_rows.is_multiple_of(4), "{tile:?}");
             assert!(tile.item_columns.is_multiple_of(4), "{tile:?}");
         }
@@ -140,6 +161,8 @@ mod tests {
     #[test]
     fn devices_are_found_by_a_part_of_their_name() {
         assert_eq!(Parameters::of("NVIDIA H100 80GB HBM3", 132), TABLE[0].1);
-        assert_eq!(Parameters::of("a new one", 20).resident_groups, 40);
+        let a100 = Parameters::of("NVIDIA A100-SXM4-40GB", 108);
+        assert_eq!((a100.processors, a100.products_per_ns), (108, 72));
+        assert_eq!(Parameters::of("a new one", 20), Parameters { processors: 20, ..LARGE });
     }
 }

@@ -7,7 +7,12 @@
 //! the tiles are too few for the device, several groups share a sum, and a second kernel adds
 //! their parts.
 
-use super::parameters::{DEPTH, Parameters, Tile};
+mod points;
+
+pub(super) use points::QUAD;
+
+use super::choice::{Choice, Extent};
+use super::parameters::DEPTH;
 use super::{Gpu, finish, shared};
 use crate::graph::{Conv, Linear};
 use crate::layout::{BLOCK, Layout};
@@ -29,7 +34,7 @@ pub(super) struct Product<'a> {
     pub(super) input: Operand,
     /// How its matrix comes about.
     pub(super) columns: Columns<'a>,
-    /// Blocks of [`BLOCK`] outputs: `[block][depth][BLOCK]`.
+    /// Blocks of [`BLOCK`] outputs: `[block][depth][BLOCK]`, or `[block][point][depth][BLOCK]`.
     pub(super) weights: Argument,
     /// Their type.
     pub(super) dtype: DType,
@@ -52,39 +57,15 @@ pub(super) enum Columns<'a> {
     ByBlocks(&'a Conv),
     /// The input is one vector an image.
     Vectors,
+    /// As many products as the input has images, of which each is a matrix.
+    Points,
 }
 
-/// A tile, and into how many parts sums are split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Choice {
-    tile: Tile,
-    splits: usize,
-    /// Steps of a part.
-    steps: usize,
-}
-
-/// The tile and split that take the least time, if a device does one wave of its resident groups
-/// after another.
-fn choose(groups: usize, outputs: usize, columns: usize, depth: usize, p: &Parameters) -> Choice {
-    let steps = depth.div_ceil(DEPTH);
-    let candidates = p.tiles.iter().flat_map(|&tile| {
-        let most = (steps / p.least_steps).clamp(1, p.most_splits);
-        (1..=most).map(move |splits| Choice { tile, splits, steps: steps.div_ceil(splits) })
-    });
-    let cost = |choice: &Choice| {
-        let Choice { tile, splits, steps } = *choice;
-        let tiles = groups * outputs.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
-        let waves = (tiles * splits).div_ceil(p.resident_groups);
-        let products = tile.rows * tile.columns * steps * DEPTH * 100 / tile.efficiency;
-        // Parts are written and read again, a dozen products' time each.
-        let parts = if splits > 1 {
-            (splits + 1) * groups * outputs * columns * 12 / p.resident_groups
-        } else {
-            0
-        };
-        waves * products + parts
-    };
-    candidates.min_by_key(cost).unwrap_or(Choice { tile: p.tiles[0], splits: 1, steps })
+impl Product<'_> {
+    /// Products with weights of their own.
+    fn points(&self) -> usize {
+        if matches!(self.columns, Columns::Points) { self.input.layout.n } else { 1 }
+    }
 }
 
 impl Gpu<'_> {
@@ -167,9 +148,15 @@ impl Gpu<'_> {
 
     fn product(&mut self, product: &Product<'_>) {
         let ol = product.output.layout;
-        let columns = ol.n * ol.h * ol.w;
-        let (groups, outputs) = (product.groups, product.outputs);
-        let choice = choose(groups, outputs, columns, product.depth, self.parameters);
+        let extent = Extent {
+            count: product.groups,
+            outputs: product.outputs,
+            columns: ol.n * ol.h * ol.w,
+            depth: product.depth,
+            inputs: product.input.layout.len(),
+            added_later: false,
+        };
+        let choice = extent.choose(self.parameters);
         let mut draft =
             Draft::new(if matches!(product.columns, Columns::Vectors) { "linear" } else { "conv" });
         if choice.splits == 1 {
@@ -271,6 +258,7 @@ struct Writer<'a> {
 struct Place {
     item: Affine,
     part: Affine,
+    point: Affine,
     group: Affine,
     row_tile: Affine,
     column_tile: Affine,
@@ -280,6 +268,8 @@ struct Place {
     /// Of the inputs that it loads first: row of the step, column of the tile.
     row: Affine,
     column: Affine,
+    /// Number of that column among those that are loaded at once.
+    fast: Affine,
 }
 
 /// A pixel of an image.
@@ -300,7 +290,8 @@ impl<'a> Writer<'a> {
         let tile = choice.tile;
         let input = product.input.declare(draft, "input", Access::Read);
         let blocks = (product.groups * product.outputs).div_ceil(BLOCK);
-        let weights = draft.weights(product.weights, product.dtype, blocks * product.depth * BLOCK);
+        let panels = blocks * product.points();
+        let weights = draft.weights(product.weights, product.dtype, panels * product.depth * BLOCK);
         let ends = whole.then(|| Ends::declare(draft, product));
         let target = target.declare(draft, "output", Access::Write);
         // Vectors are stored into the tile by columns: four more keep them out of one bank.
@@ -314,13 +305,21 @@ impl<'a> Writer<'a> {
     fn items_across(&self) -> usize {
         match self.product.columns {
             Columns::Vectors => DEPTH,
-            _ => self.choice.tile.columns,
+            _ => self.choice.tile.columns / self.right_lanes(),
         }
+    }
+
+    /// Columns of the input that are loaded at once.
+    fn right_lanes(&self) -> usize {
+        if matches!(self.product.columns, Columns::Points) { QUAD } else { 1 }
     }
 
     fn all_columns(&self) -> usize {
         let layout = self.product.output.layout;
-        layout.n * layout.h * layout.w
+        match self.product.columns {
+            Columns::Points => layout.w,
+            _ => layout.n * layout.h * layout.w,
+        }
     }
 
     /// Blocks of outputs in a group.
@@ -336,6 +335,7 @@ impl<'a> Writer<'a> {
     fn place(&self, b: &mut Builder) -> Place {
         let Choice { tile, splits, .. } = self.choice;
         let part = b.parallel("part", splits);
+        let point = b.parallel("point", self.product.points());
         let group = b.parallel("group", self.product.groups);
         let row_tile = b.parallel("row_tile", self.product.outputs.div_ceil(tile.rows));
         let column_tile = b.parallel("column_tile", self.all_columns().div_ceil(tile.columns));
@@ -345,26 +345,27 @@ impl<'a> Writer<'a> {
         let across = self.items_across();
         let (slow, fast) = (b.div("slow", &item, across), b.rem("fast", &item, across));
         let (row, column) = match self.product.columns {
-            Columns::Vectors => (fast, slow),
-            _ => (slow, fast),
+            Columns::Vectors => (fast.clone(), slow),
+            _ => (slow, &fast * self.right_lanes()),
         };
-        Place { item, part, group, row_tile, column_tile, block, rest, row, column }
+        Place { item, part, point, group, row_tile, column_tile, block, rest, row, column, fast }
     }
 
     fn write(&self, b: &mut Builder) {
         let Choice { tile, steps, .. } = self.choice;
         let place = self.place(b);
         let pixel = match self.product.columns {
-            Columns::Vectors => None,
+            Columns::Vectors | Columns::Points => None,
             _ => {
                 let column = b.var("p", &place.column_tile * tile.columns + &place.column);
                 Some(self.pixel(b, &column))
             }
         };
         let left: Vec<Reg> = (0..self.left_loads()).map(|_| b.reg(4)).collect();
-        let right: Vec<Reg> = (0..self.right_loads()).map(|_| b.reg(1)).collect();
+        let lanes = self.right_lanes() as u8;
+        let right: Vec<Reg> = (0..self.right_loads()).map(|_| b.reg(lanes)).collect();
         let sums: Vec<Vec<Reg>> = (0..tile.item_rows)
-            .map(|_| (0..tile.item_columns).map(|_| b.constant(1, 0.0)).collect())
+            .map(|_| (0..tile.item_columns / 4).map(|_| b.constant(4, 0.0)).collect())
             .collect();
         let first = &place.part * steps;
         self.load(b, &place, pixel.as_ref(), &first, &left, &right);
@@ -382,13 +383,13 @@ impl<'a> Writer<'a> {
         self.store(b, &place, &sums);
     }
 
-    /// Loads of four weights, and of one input, that an item does in a step.
+    /// Loads of four weights, and of inputs, that an item does in a step.
     fn left_loads(&self) -> usize {
         DEPTH * self.choice.tile.rows / 4 / self.choice.tile.items()
     }
 
     fn right_loads(&self) -> usize {
-        DEPTH * self.choice.tile.columns / self.choice.tile.items()
+        DEPTH * self.choice.tile.columns / self.right_lanes() / self.choice.tile.items()
     }
 
     fn pixel(&self, b: &mut Builder, column: &Affine) -> Pixel {
@@ -430,7 +431,8 @@ impl<'a> Writer<'a> {
             let block = &place.row_tile * (tile.rows / BLOCK) + of_tile;
             let guarded = !blocks.is_multiple_of(tile.rows / BLOCK);
             let block = if guarded { b.var("of_group", block) } else { block };
-            let first = (&place.group * blocks + &block) * (depth * BLOCK);
+            let panel = (&place.group * blocks + &block) * self.product.points() + &place.point;
+            let first = panel * (depth * BLOCK);
             let mut at = match &row {
                 None => At::from(first + step * (DEPTH * BLOCK) + &place.rest * 4),
                 Some((k, lane)) => At::from(first + k * BLOCK + lane * 4).within(k, depth),
@@ -447,13 +449,14 @@ impl<'a> Writer<'a> {
             (Columns::ByBlocks(conv), Some(pixel)) => {
                 self.load_by_blocks(b, conv, place, pixel, step, right);
             }
+            (Columns::Points, _) => self.load_points(b, place, step, right),
             _ => self.load_vectors(b, place, step, right),
         }
     }
 
     /// Rows of the input's tile between two loads of an item.
     fn row_step(&self) -> usize {
-        self.choice.tile.items() / self.choice.tile.columns
+        self.choice.tile.items() / self.items_across()
     }
 
     /// The input's element under a kernel's place, of channel `channel` of the group.
@@ -594,17 +597,20 @@ impl<'a> Writer<'a> {
         let tile = self.choice.tile;
         let (row, column) = self.part_of_tile(b, place);
         b.repeat("k", DEPTH, |b, k| {
-            let lanes = |b: &mut Builder, buffer: BufferId, at: Affine| {
-                let four = b.load(4, buffer, at);
-                [0, 1, 2, 3].map(|lane| b.lane(four, lane))
-            };
             let left: Vec<Reg> = (0..tile.item_rows)
                 .step_by(4)
-                .flat_map(|i| lanes(b, self.left, &k * tile.rows + &row * tile.item_rows + i))
+                .flat_map(|i| {
+                    let four = b.load(4, self.left, &k * tile.rows + &row * tile.item_rows + i);
+                    [0, 1, 2, 3].map(|lane| {
+                        let weight = b.lane(four, lane);
+                        b.broadcast(4, weight)
+                    })
+                })
                 .collect();
             let right: Vec<Reg> = (0..tile.item_columns / 4)
-                .flat_map(|run| {
-                    lanes(b, self.right, &k * self.pitch + &column * 4 + run * self.run_step())
+                .map(|run| {
+                    let at = &k * self.pitch + &column * 4 + run * self.run_step();
+                    b.load(4, self.right, at)
                 })
                 .collect();
             for (sums, &weight) in sums.iter().zip(&left) {
@@ -623,6 +629,10 @@ impl<'a> Writer<'a> {
         let rows: Vec<Affine> = (0..tile.item_rows)
             .map(|i| b.var("row", &place.row_tile * tile.rows + &row * tile.item_rows + i))
             .collect();
+        if matches!(self.product.columns, Columns::Points) {
+            self.store_points(b, place, (&rows, &column), sums);
+            return;
+        }
         for j in 0..tile.item_columns {
             let of_tile = &column * 4 + (j / 4 * self.run_step() + j % 4);
             let p = b.var("p", &place.column_tile * tile.columns + of_tile);
@@ -638,9 +648,10 @@ impl<'a> Writer<'a> {
                 if !outputs.is_multiple_of(tile.rows) {
                     at = at.within(row, outputs);
                 }
+                let sum = b.lane(sums[j / 4], (j % 4) as u8);
                 let value = match &self.ends {
-                    Some(ends) => ends.apply(b, self.product, sums[j], &channel, &at),
-                    None => sums[j],
+                    Some(ends) => ends.apply(b, self.product, sum, &channel, &at),
+                    None => sum,
                 };
                 b.store(self.target, at, value);
             }
@@ -650,21 +661,3 @@ impl<'a> Writer<'a> {
 
 /// Items that load one block of [`BLOCK`] outputs by [`DEPTH`] rows, four weights each.
 const LOADERS: usize = DEPTH * BLOCK / 4;
-
-#[cfg(test)]
-mod tests {
-    use super::super::parameters::Parameters;
-    use super::choose;
-
-    #[test]
-    fn small_maps_are_split() {
-        let p = Parameters::default();
-        // The third convolution of AlexNet, one image: 384 channels, 13 x 13, 256 * 9 products.
-        let small = choose(1, 384, 169, 2304, &p);
-        assert!(small.splits > 1, "{small:?}");
-        assert!(small.splits * small.steps * 16 >= 2304);
-        // 64 images fill the device.
-        let large = choose(1, 384, 64 * 169, 2304, &p);
-        assert_eq!((large.splits, large.tile.rows), (1, 128), "{large:?}");
-    }
-}
