@@ -16,6 +16,7 @@ use common::{interpret, random_net};
 use ndarray::ArrayD;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use std::path::Path;
 
 const SEED: u64 = 3;
 
@@ -302,6 +303,32 @@ fn everything_else() {
     // More channels than shared memory holds, and not a multiple of anything.
     exact(&net("[2, 4099]", "\n  - {name: a, type: softmax}"), Parameters::default());
     exact(&net("[1, 1, 2, 3]", "\n  - {name: a, type: softmax}"), Parameters::default());
+}
+
+/// Kernels are refused where the verifier has no proof that items keep apart: it must have one
+/// for the nets as they are, whatever the batch, in every tile.
+#[test]
+fn every_net_is_proved() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (batch, tile) in [(1, 0), (1, 1), (2, 2), (3, 3), (64, 4)] {
+            let batch = BuildOptions { batch: Some(batch), ..BuildOptions::default() };
+            let (_, graph) = build::load(&path.display().to_string(), &text, &batch)
+                .unwrap_or_else(|errors| panic!("{errors}"));
+            let options = Options::new(Target::host().unwrap());
+            for parameters in [only(tile, 16), Parameters::LARGE] {
+                let device = Device { parameters, ..Device::GPU };
+                if let Err(error) = compile(&graph, &options, device) {
+                    panic!("{}: {error}", path.display());
+                }
+            }
+        }
+    }
 }
 
 proptest! {

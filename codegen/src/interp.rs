@@ -7,7 +7,7 @@
 mod group;
 
 use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary};
-use crate::verify::Verified;
+use crate::verify::InBounds;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -122,7 +122,7 @@ pub enum InterpError {
 ///
 /// Scratch (`Local` buffers) and registers are filled with NaN when an iteration begins, and
 /// `Pow2` of a number that it is not specified for is NaN: results that depend on either show it.
-pub fn run(kernel: &Verified, buffers: &mut [Data], range: Range<u64>) -> Result<(), InterpError> {
+pub fn run(kernel: &InBounds, buffers: &mut [Data], range: Range<u64>) -> Result<(), InterpError> {
     if kernel.is_plain() {
         return Flat::new(kernel).run(buffers, range);
     }
@@ -179,7 +179,7 @@ type Lanes = [f32; WIDTH];
 
 impl<'k> Flat<'k> {
     /// Flattens a kernel.
-    pub fn new(kernel: &'k Verified) -> Self {
+    pub fn new(kernel: &'k InBounds) -> Self {
         let kernel: &'k Kernel = kernel;
         let mut flattening = Flattening { kernel, ops: Vec::new(), sums: HashMap::new() };
         flattening.body(&kernel.body, 0);

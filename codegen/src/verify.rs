@@ -1,4 +1,4 @@
-//! The verifier: the only maker of [`Verified`], which emitters and the interpreter ask for.
+//! The verifier: the only maker of [`Verified`], which emitters ask for.
 //!
 //! It proves that
 //! - every load, splat and store stays inside its buffer, for all values of the loop variables;
@@ -10,12 +10,14 @@
 //! - addresses, extents and sizes do not overflow;
 //! - names are unique C identifiers, no loop and no buffer is empty.
 //!
-//! It also looks for iterations of the parallel space that touch what another one stores
-//! (`race`): every race that it reports is one, but it may give up on tangled addresses. Not
-//! proved: that items of one group keep out of each other's way (the interpreter finds where they
-//! do not), and that thread-local scratch is written before it is read (the interpreter fills it with
-//! NaN).
+//! Those are [`in_bounds`]. Then items and iterations must keep out of each other's way. Of kernels
+//! with groups or conditions it proves that (`group`), and refuses what it cannot prove. In others
+//! it looks for iterations of the parallel space that touch what another one stores (`race`): every
+//! race that it reports is one, but it may give up on tangled addresses. Not proved: that
+//! thread-local scratch and shared memory are written before they are read (the interpreter fills
+//! them with NaN).
 
+mod group;
 mod problem;
 mod race;
 
@@ -24,6 +26,7 @@ pub use problem::{Place, Problem, VerifyError};
 use crate::ir::{Access, Addr, BufferId, DType, Index, IndexOp, Inst, Kernel, Reg, Stmt, Var};
 use crate::text::{InstText, LetText};
 use std::collections::HashSet;
+use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 
 /// Deepest nesting of loops; keeps every walk over a kernel within the stack.
@@ -32,26 +35,50 @@ pub const MAX_LOOP_DEPTH: usize = 64;
 /// Most items of a group.
 pub const MAX_GROUP: u64 = 1024;
 
-/// A kernel that passed the verifier.
+/// A kernel whose accesses stay inside their buffers. Its items may be in each other's way.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verified(Kernel);
+pub struct InBounds(Kernel);
 
-impl Verified {
-    /// Gives the kernel back, to be changed.
-    pub fn into_inner(self) -> Kernel {
-        self.0
-    }
-}
-
-impl Deref for Verified {
+impl Deref for InBounds {
     type Target = Kernel;
     fn deref(&self) -> &Kernel {
         &self.0
     }
 }
 
+impl Display for InBounds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A kernel that passed the verifier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified(InBounds);
+
+impl Verified {
+    /// Gives the kernel back, to be changed.
+    pub fn into_inner(self) -> Kernel {
+        self.0.0
+    }
+}
+
+impl Deref for Verified {
+    type Target = InBounds;
+    fn deref(&self) -> &InBounds {
+        &self.0
+    }
+}
+
 /// Checks a kernel; all problems at once.
 pub fn verify(kernel: Kernel) -> Result<Verified, Vec<VerifyError>> {
+    let kernel = in_bounds(kernel)?;
+    let errors = if kernel.is_plain() { race::races(&kernel) } else { group::races(&kernel) };
+    if errors.is_empty() { Ok(Verified(kernel)) } else { Err(errors) }
+}
+
+/// Checks everything but whether items are in each other's way.
+pub fn in_bounds(kernel: Kernel) -> Result<InBounds, Vec<VerifyError>> {
     let mut verifier = Verifier {
         kernel: &kernel,
         errors: Vec::new(),
@@ -62,11 +89,8 @@ pub fn verify(kernel: Kernel) -> Result<Verified, Vec<VerifyError>> {
         written: vec![false; kernel.regs.len()],
     };
     verifier.run();
-    let mut errors = verifier.errors;
-    if errors.is_empty() {
-        errors = race::races(&kernel);
-    }
-    if errors.is_empty() { Ok(Verified(kernel)) } else { Err(errors) }
+    let errors = verifier.errors;
+    if errors.is_empty() { Ok(InBounds(kernel)) } else { Err(errors) }
 }
 
 fn is_identifier(name: &str) -> bool {

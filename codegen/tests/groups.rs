@@ -5,7 +5,7 @@ use alexc_codegen::interp::{Data, InterpError, run};
 use alexc_codegen::opencl::{Options, emit};
 use alexc_codegen::target::Target;
 use alexc_codegen::text::parse;
-use alexc_codegen::verify::{Verified, verify};
+use alexc_codegen::verify::{InBounds, Verified, in_bounds, verify};
 
 fn kernel(text: &str) -> Verified {
     verify(parse(text).unwrap()).unwrap()
@@ -43,10 +43,17 @@ fn machine_code_has_no_groups() {
     assert!(refused.contains("groups of items"), "{refused}");
 }
 
+/// The race that the interpreter meets. The verifier must refuse the kernel just then.
 fn race_in(text: &str) -> Option<(String, usize, String)> {
-    let kernel = kernel(text);
+    let kernel = in_bounds(parse(text).unwrap()).unwrap();
+    let met = met_in(&kernel);
+    assert_eq!(verify(parse(text).unwrap()).is_err(), met.is_some(), "{text}");
+    met
+}
+
+fn met_in(kernel: &InBounds) -> Option<(String, usize, String)> {
     let mut data: Vec<Data> = kernel.buffers.iter().map(|b| Data::zeros(b.dtype, b.len)).collect();
-    match run(&kernel, &mut data, 0..kernel.extent()) {
+    match run(kernel, &mut data, 0..kernel.extent()) {
         Ok(()) => None,
         Err(InterpError::Race { buffer, element, instruction, .. }) => {
             Some((buffer, element, instruction))

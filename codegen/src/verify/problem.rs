@@ -243,6 +243,34 @@ pub enum Problem {
         /// The other instruction, perhaps the same one.
         other: String,
     },
+    /// Two items of a group in each other's way.
+    #[error(
+        "another item of the group {verb} elements of `{buffer}` that this one stores, without a \
+         barrier between: `{other}`"
+    )]
+    ItemRace {
+        /// Name of the buffer.
+        buffer: String,
+        /// "stores" or "loads".
+        verb: &'static str,
+        /// The other instruction, perhaps the same one.
+        other: String,
+    },
+    /// Two items that may be in each other's way.
+    #[error(
+        "no proof that no other {who} {verb} elements of `{buffer}` that this one stores: \
+         `{other}`"
+    )]
+    NotApart {
+        /// Whose item it is.
+        who: &'static str,
+        /// Name of the buffer.
+        buffer: String,
+        /// "stores" or "loads".
+        verb: &'static str,
+        /// The other instruction, perhaps the same one.
+        other: String,
+    },
     /// A register read too early.
     #[error("v{register} is read before it is written")]
     Unwritten {

@@ -1,10 +1,11 @@
-//! Finds iterations of the parallel space that touch what another one stores.
+//! Finds iterations of the parallel space that touch what another one stores, in kernels without
+//! conditions and groups.
 //!
 //! Nothing in a kernel is conditional, so every access happens for all values of its loop
 //! variables: two accesses meet in different iterations exactly when an equation in whole numbers
 //! has a solution with a parallel variable that differs. The search for one tries long strides
 //! first and turns back where the rest cannot reach; addresses of tiled loops leave it one or two
-//! choices each. Of kernels for groups, whose accesses are conditional, it says nothing. It gives up after a fixed number of steps, and then reports nothing.
+//! choices each. It gives up after a fixed number of steps, and then reports nothing.
 
 use super::{Place, Problem, VerifyError};
 use crate::ir::{Access, Inst, Kernel, Stmt, Var};
@@ -35,9 +36,6 @@ type Key<'k> = (usize, bool, &'k [(Var, i64)]);
 
 /// One error for each pair of groups that meet. Takes a kernel without other errors.
 pub(super) fn races(kernel: &Kernel) -> Vec<VerifyError> {
-    if !kernel.is_plain() {
-        return Vec::new();
-    }
     let mut collector = Collector { kernel, groups: BTreeMap::new(), number: 0, open: Vec::new() };
     collector.open.extend(kernel.parallel.iter().map(|dim| (dim.var, dim.count)));
     collector.body(&kernel.body);
@@ -77,17 +75,18 @@ pub(super) fn races(kernel: &Kernel) -> Vec<VerifyError> {
     errors
 }
 
-fn error(kernel: &Kernel, buffer: usize, store: &Site<'_>, other: &Site<'_>) -> VerifyError {
-    let text = |site: &Site<'_>| InstText { kernel, inst: site.inst }.to_string();
+/// A statement with the loops around it.
+pub(super) fn place(kernel: &Kernel, number: usize, loops: &[(Var, u32)], text: String) -> Place {
     let loop_text =
         |&(var, count): &(Var, u32)| format!("{} in 0..{count}", kernel.vars[usize::from(var.0)]);
+    Place::Statement { number, loops: loops.iter().map(loop_text).collect(), text }
+}
+
+fn error(kernel: &Kernel, buffer: usize, store: &Site<'_>, other: &Site<'_>) -> VerifyError {
+    let text = |site: &Site<'_>| InstText { kernel, inst: site.inst }.to_string();
     VerifyError {
         kernel: kernel.name.clone(),
-        place: Place::Statement {
-            number: store.number,
-            loops: store.loops.iter().map(loop_text).collect(),
-            text: text(store),
-        },
+        place: place(kernel, store.number, &store.loops, text(store)),
         problem: Problem::Race {
             buffer: kernel.buffers[buffer].name.clone(),
             verb: if matches!(other.inst, Inst::Store { .. }) { "stores" } else { "loads" },
