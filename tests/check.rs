@@ -297,6 +297,32 @@ fn machine_code_has_no_schedule() {
     }
     let source = ["dump", "specs/digits.yaml", "--stage", "opencl", "--schedule", "gpu"];
     assert_eq!(alexc(&source).code, 0);
+    let graph = ["dump", "specs/digits.yaml", "--stage", "graph", "--schedule", "gpu"];
+    assert_eq!(alexc(&graph).code, 2);
+}
+
+/// Source for a device's driver is for no processor.
+#[test]
+fn opencl_source_has_no_target() {
+    let source = ["dump", "specs/digits.yaml", "--stage", "opencl"];
+    for flag in [
+        ["--target", "aarch64-unknown-linux-gnu"],
+        ["--target-cpu", "x86-64-v2"],
+        ["--emitter", "cranelift"],
+    ] {
+        let run = alexc(&[&source[..], &flag].concat());
+        assert_eq!(run.code, 2, "{flag:?}: {}", run.stderr);
+        assert!(run.stderr.contains(&format!("{} is for code on the CPU", flag[0])), "{flag:?}");
+    }
+    let run = alexc(&[&source[..], &["--tune"]].concat());
+    assert!(run.code == 2 && run.stderr.contains("--tune measures"), "{}", run.stderr);
+    // Stages in front of the code do not look at it, but what is wrong is not passed over.
+    for stage in ["spec", "graph"] {
+        let dump = ["dump", "specs/digits.yaml", "--stage", stage];
+        assert_eq!(alexc(&[&dump[..], &["--target-cpu", "generic"]].concat()).code, 0);
+        assert_eq!(alexc(&[&dump[..], &["--target-cpu", "abacus"]].concat()).code, 2);
+        assert_eq!(alexc(&[&dump[..], &["--device", "abacus"]].concat()).code, 4);
+    }
 }
 
 #[test]

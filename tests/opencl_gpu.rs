@@ -38,6 +38,10 @@ fn shapes_are_measured_once() {
     };
     assert!(!bench().contains("measured before"));
     assert!(file().is_file());
+    let listed = stdout(alexc().args(["cache", "list"]).env("ALEXC_CACHE_DIR", cache.path()));
+    let name = file().file_name().unwrap().to_str().unwrap().to_owned();
+    let line = listed.lines().find(|line| line.starts_with(&name)).expect("it is listed");
+    assert!(line.contains(" units"), "{line}");
     assert!(bench().contains("measured before"));
     std::fs::write(file(), "{").unwrap();
     assert!(!bench().contains("measured before"));

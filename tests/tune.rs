@@ -82,7 +82,19 @@ fn measured_once_and_kept() {
     let listed = run("list");
     let name = file.file_name().unwrap().to_str().unwrap();
     assert!(listed.contains(name) && listed.contains("conv1 "), "{listed}");
-    assert_eq!(run("clear"), format!("removed 2 files from {}\n", cache.display()));
+    fs::write(cache.join("net.device.json"), "?").unwrap();
+    fs::write(
+        cache.join("other.device.json"),
+        r#"{"key": ["device a GPU, 4 units"], "choice": "small tiles", "milliseconds": 1.5}"#,
+    )
+    .unwrap();
+    let listed = run("list");
+    for row in ["other.device.json  ", "1.500  small tiles   a GPU, 4 units", "not readable"] {
+        assert!(listed.contains(row), "{row}: {listed}");
+    }
+    let removed = "4 files from";
+    let kinds = "2 of algorithms, 2 of kernels for a device";
+    assert_eq!(run("clear"), format!("removed {removed} {}: {kinds}\n", cache.display()));
     assert!(files(&cache).is_empty());
     assert_eq!(run("list"), format!("nothing is kept in {}\n", cache.display()));
 }

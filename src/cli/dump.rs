@@ -5,9 +5,11 @@ use super::device::{self, Place};
 use super::failure::{Failure, write};
 use super::{load, tuning};
 use crate::compile::opencl::{self, OpenClNet};
-use crate::compile::{Compiled, Prepared, compile};
+use crate::compile::{Compiled, Options, Prepared, compile};
 use crate::diagnostic::{did_you_mean, listed};
 use crate::graph::Graph;
+#[cfg(feature = "opencl")]
+use alexc_runtime::opencl::Device;
 use serde_json::json;
 
 pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
@@ -23,10 +25,11 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
             )));
         }
     }
+    let purpose = purpose(&graph, args)?;
     let text = match args.stage {
         Stage::Spec => spec.to_string(),
         Stage::Graph => graph.to_string(),
-        stage => stage_text(&graph, args, stage)?,
+        _ => stage_text(&graph, args, purpose)?,
     };
     let text = match (&args.layer, args.stage) {
         (Some(layer), Stage::Spec) => lines_of(&text, layer),
@@ -41,40 +44,73 @@ pub(super) fn run(args: &DumpArgs) -> Result<(), Failure> {
     write(args.output.as_deref(), &text)
 }
 
-/// A stage behind the graph, on the device that is named.
-fn stage_text(graph: &Graph, args: &DumpArgs, stage: Stage) -> Result<String, Failure> {
-    let layer = args.layer.as_deref();
+/// What the net is compiled for. Flags that do not go with that are refused for the stages, too,
+/// that come before it matters.
+enum For {
+    Processor(Options),
+    OpenCl(Options, opencl::Device),
+    #[cfg(feature = "opencl")]
+    Devices(Options, opencl::Device, Vec<Device>),
+}
+
+fn purpose(graph: &Graph, args: &DumpArgs) -> Result<For, Failure> {
+    let (compile, common, triple) = (&args.compile, &args.common, args.target.as_deref());
+    let threads = load::threads(args.device.threads)?;
     match device::find(&args.device.device)? {
+        Place::Cpu if args.stage == Stage::Opencl => {
+            load::for_opencl(compile, triple)?;
+            if compile.tune {
+                return Err(Failure::Usage(
+                    "--tune measures, and --stage opencl without a device has none to measure on"
+                        .to_owned(),
+                ));
+            }
+            let device = match compile.schedule {
+                Some(ScheduleArg::Gpu) => opencl::Device::GPU,
+                _ => opencl::Device::CPU,
+            };
+            Ok(For::OpenCl(load::options(common, compile, None)?, device))
+        }
         Place::Cpu => {
-            if stage != Stage::Opencl {
-                load::no_schedule(&args.compile)?;
-            }
-            let (common, triple) = (&args.common, args.target.as_deref());
-            let threads = load::threads(args.device.threads)?;
-            let mut options = tuning::options(graph, common, &args.compile, triple, threads)?;
-            if stage == Stage::Opencl {
-                let device = match args.compile.schedule {
-                    Some(ScheduleArg::Gpu) => opencl::Device::GPU,
-                    _ => opencl::Device::CPU,
-                };
-                let net = opencl::compile(graph, &options, device)?;
-                return Ok(opencl_text(&net, layer));
-            }
-            options.texts = matches!(stage, Stage::Clif | Stage::Asm);
-            Ok(later_stage(&compile(graph, &options)?, stage, layer))
+            load::no_schedule(compile)?;
+            // Nothing is measured for a graph.
+            let options = match args.stage {
+                Stage::Spec | Stage::Graph => load::options(common, compile, triple)?,
+                _ => tuning::options(graph, common, compile, triple, threads)?,
+            };
+            Ok(For::Processor(options))
         }
         #[cfg(feature = "opencl")]
         Place::OpenCl(devices) => {
-            if args.target.is_some() {
-                return Err(super::opencl::for_processors("--target"));
-            }
-            let net = super::opencl::compiled(graph, &args.common, &args.compile, &devices)?;
-            match stage {
-                Stage::Clif | Stage::Asm => Err(Failure::Usage(
+            load::for_opencl(compile, triple)?;
+            if matches!(args.stage, Stage::Clif | Stage::Asm) {
+                return Err(Failure::Usage(
                     "a net for an OpenCL device has no machine code here: its driver makes that; \
                      --stage opencl shows the source"
                         .to_owned(),
-                )),
+                ));
+            }
+            let target = super::opencl::target(compile, &devices)?;
+            Ok(For::Devices(load::options(common, compile, None)?, target, devices))
+        }
+    }
+}
+
+/// A stage behind the graph.
+fn stage_text(graph: &Graph, args: &DumpArgs, purpose: For) -> Result<String, Failure> {
+    let (stage, layer) = (args.stage, args.layer.as_deref());
+    match purpose {
+        For::Processor(mut options) => {
+            options.texts = matches!(stage, Stage::Clif | Stage::Asm);
+            Ok(later_stage(&compile(graph, &options)?, stage, layer))
+        }
+        For::OpenCl(options, device) => {
+            Ok(opencl_text(&opencl::compile(graph, &options, device)?, layer))
+        }
+        #[cfg(feature = "opencl")]
+        For::Devices(options, target, devices) => {
+            let net = opencl::compile(graph, &options, target)?;
+            match stage {
                 Stage::Opencl => Ok(opencl_text(&net, layer)),
                 Stage::Plan if layer.is_none() => super::opencl::plan_text(&net, &devices),
                 _ => Ok(common_stage(&net, stage, layer)),

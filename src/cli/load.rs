@@ -224,6 +224,21 @@ pub(super) fn no_schedule(args: &CompileArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses what speaks of machine code alone, where OpenCL C is made.
+pub(super) fn for_opencl(args: &CompileArgs, triple: Option<&str>) -> Result<(), Failure> {
+    let flags = [
+        (args.emitter.is_some(), "--emitter"),
+        (args.target_cpu != "native", "--target-cpu"),
+        (triple.is_some(), "--target"),
+    ];
+    match flags.into_iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, flag)) => Err(Failure::Usage(format!(
+            "{flag} is for code on the CPU; an OpenCL device's driver makes its own"
+        ))),
+    }
+}
+
 fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
     no_schedule(job.compile)?;
     let WithWeights { compiled, source, weights, threads, compile_time, weights_time } =

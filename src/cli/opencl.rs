@@ -1,12 +1,11 @@
 //! From arguments to a net on OpenCL devices.
 
-use super::args::{Common, CompileArgs, ScheduleArg};
+use super::args::{CompileArgs, ScheduleArg};
 use super::failure::{Failure, warn};
 use super::load::{self, Job, Loaded, Made};
 use super::memory;
 use crate::compile;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
-use crate::graph::Graph;
 use crate::opencl::{self, Programs, tune};
 use crate::split::split;
 use crate::tune::cache::Cache;
@@ -16,7 +15,7 @@ use std::time::Instant;
 
 /// Compiles a graph for devices, packs its weights and brings everything there.
 pub(super) fn load(job: Job<'_>, devices: &[Device]) -> Result<Loaded, Failure> {
-    check_flags(job.compile)?;
+    load::for_opencl(job.compile, None)?;
     match one_or_two(devices)? {
         (device, None) => on_one(job, device),
         (_, Some(_)) if job.compile.tune => {
@@ -128,24 +127,16 @@ fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
 }
 
-/// A net as `dump` shows it: as for the first device.
-pub(super) fn compiled(
-    graph: &Graph,
-    common: &Common,
-    args: &CompileArgs,
-    devices: &[Device],
-) -> Result<OpenClNet, Failure> {
-    check_flags(args)?;
+/// What a net is compiled for where it does not run: as for the first device.
+pub(super) fn target(args: &CompileArgs, devices: &[Device]) -> Result<Target, Failure> {
     if args.tune {
         let what = "--tune on a device is for commands that run the net there";
         return Err(Failure::Usage(what.to_owned()));
     }
-    let target = match one_or_two(devices)? {
-        (device, None) => scheduled(opencl::target(device), args.schedule),
-        (first, Some(_)) => pair_target(first, args.schedule)?,
-    };
-    let options = load::options(common, args, None)?;
-    Ok(compile::opencl::compile(graph, &options, target)?)
+    match one_or_two(devices)? {
+        (device, None) => Ok(scheduled(opencl::target(device), args.schedule)),
+        (first, Some(_)) => pair_target(first, args.schedule),
+    }
 }
 
 /// What `dump` shows of a net on devices: the plan of one, and how it is shared by two.
@@ -156,23 +147,6 @@ pub(super) fn plan_text(compiled: &OpenClNet, devices: &[Device]) -> Result<Stri
         text = format!("{}\n{text}", split.text(&compiled.net));
     }
     Ok(text)
-}
-
-/// What speaks of processors alone.
-fn check_flags(args: &CompileArgs) -> Result<(), Failure> {
-    let flag =
-        [(args.emitter.is_some(), "--emitter"), (args.target_cpu != "native", "--target-cpu")];
-    match flag.into_iter().find(|(given, _)| *given) {
-        None => Ok(()),
-        Some((_, flag)) => Err(for_processors(flag)),
-    }
-}
-
-/// Why a device does not take a flag that chooses the CPU's code.
-pub(super) fn for_processors(flag: &str) -> Failure {
-    Failure::Usage(format!(
-        "{flag} is for code on the CPU; an OpenCL device's driver makes its own"
-    ))
 }
 
 /// Where built programs are kept.

@@ -5,16 +5,13 @@ use super::net;
 use crate::compile::opencl::{Device as Target, OpenClNet, compile};
 use crate::compile::{CompileError, Options, identifier};
 use crate::graph::Graph;
-use crate::output_file::write_file;
-use crate::tune::cache::{Cache, DEVICE_EXTENSION};
+use crate::tune::cache::{Cache, DEVICE_EXTENSION, DeviceChoice};
 use alexc_runtime::container::checksum;
 use alexc_runtime::memory::Buffer;
 use alexc_runtime::opencl::{Build, Device, Session, SetupError};
 use alexc_runtime::weights::Weights;
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,14 +34,6 @@ pub enum TuneError {
     },
 }
 
-/// A kept choice as it is written.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    key: Vec<String>,
-    choice: String,
-    milliseconds: f64,
-}
-
 /// Runs of a candidate that count, at most.
 const RUNS: usize = 20;
 /// How long a candidate may take for them.
@@ -62,7 +51,8 @@ pub fn tuned(
     let candidates = target.candidates();
     let key = key(graph, options, target, device);
     let file = Cache::of_user().map(|cache| path(&cache, graph, &key));
-    if let Some(kept) = file.as_ref().and_then(|file| read(file, &key))
+    if let Some(kept) = file.as_deref().and_then(DeviceChoice::read)
+        && kept.key == key
         && let Some((name, target)) = candidates.iter().find(|(name, _)| *name == kept.choice)
     {
         log::info!("tune    {name}, {:.3} ms, measured before", kept.milliseconds);
@@ -97,7 +87,10 @@ pub fn tuned(
         return refused.map_or(Ok(target), |error| Err(error.into()));
     };
     if let Some(file) = file {
-        keep(&file, &Kept { key, choice: name.to_owned(), milliseconds });
+        let kept = DeviceChoice { key, choice: name.to_owned(), milliseconds };
+        if let Err(error) = kept.write(&file) {
+            log::warn!("{}: the choice is not kept: {error}", file.display());
+        }
     }
     Ok(target)
 }
@@ -160,23 +153,4 @@ fn key(graph: &Graph, options: &Options, target: Target, device: &Device) -> Vec
 fn path(cache: &Cache, graph: &Graph, key: &[String]) -> PathBuf {
     let hash = checksum(key.join("\n").as_bytes(), 1);
     cache.folder().join(format!("{}-{hash:016x}{DEVICE_EXTENSION}", identifier(&graph.name)))
-}
-
-/// What cannot be read, or is another key's, counts as missing.
-fn read(file: &Path, key: &[String]) -> Option<Kept> {
-    let kept: Kept = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    (kept.key == key).then_some(kept)
-}
-
-fn keep(file: &Path, kept: &Kept) {
-    let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
-    let written = folder.and_then(|()| {
-        write_file(file, |to| {
-            serde_json::to_writer_pretty(&mut *to, kept)?;
-            to.write_all(b"\n")
-        })
-    });
-    if let Err(error) = written {
-        log::warn!("{}: the choice is not kept: {error}", file.display());
-    }
 }

@@ -106,6 +106,56 @@ pub struct Entry {
     pub tuned_ms: f64,
 }
 
+/// The shape of kernels that was found for a device, see [`crate::opencl`], as it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceChoice {
+    /// Everything that it depends on.
+    pub key: Vec<String>,
+    /// Its name.
+    pub choice: String,
+    /// A run with it.
+    pub milliseconds: f64,
+}
+
+impl DeviceChoice {
+    /// What is in a file, if that is whole.
+    pub fn read(file: &Path) -> Option<DeviceChoice> {
+        serde_json::from_slice(&small_file(file)?).ok()
+    }
+
+    /// Writes it to a file of a cache, whose folder is made first.
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        write_file(file, |to| {
+            serde_json::to_writer_pretty(&mut *to, self)?;
+            to.write_all(b"\n")
+        })
+    }
+
+    /// The device that it was measured on, as the key says.
+    pub fn device(&self) -> Option<&str> {
+        self.key.iter().find_map(|line| line.strip_prefix("device "))
+    }
+}
+
+/// Files of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// Measured algorithms.
+    pub algorithms: usize,
+    /// Choices for devices.
+    pub devices: usize,
+    /// Built programs.
+    pub programs: usize,
+}
+
+impl Removed {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.algorithms + self.devices + self.programs
+    }
+}
+
 /// A file as it is written.
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
@@ -230,6 +280,15 @@ impl Cache {
         Ok(self.files(PROGRAM_EXTENSION)?.into_iter().map(read).collect())
     }
 
+    /// All files of choices for devices in the same way.
+    pub fn devices(&self) -> Result<Vec<(PathBuf, Option<DeviceChoice>)>, CacheError> {
+        let read = |path: PathBuf| {
+            let choice = DeviceChoice::read(&path);
+            (path, choice)
+        };
+        Ok(self.files(DEVICE_EXTENSION)?.into_iter().map(read).collect())
+    }
+
     /// The files whose names end so, by name.
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>, CacheError> {
         let failed = |source| CacheError { path: self.folder.clone(), source };
@@ -249,29 +308,41 @@ impl Cache {
         Ok(paths)
     }
 
-    /// Removes all files that [`Cache::list`] and [`Cache::programs`] name, and the choices for
-    /// devices; gives how many there were.
-    pub fn clear(&self) -> Result<usize, CacheError> {
-        let mut listed = [self.files(EXTENSION)?, self.files(PROGRAM_EXTENSION)?].concat();
-        listed.extend(self.files(DEVICE_EXTENSION)?);
-        for path in &listed {
-            match fs::remove_file(path) {
-                // Another process was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.map_err(|source| CacheError { path: path.clone(), source })?,
+    /// Removes all files that [`Cache::list`], [`Cache::devices`] and [`Cache::programs`] name; gives
+    /// how many there were.
+    pub fn clear(&self) -> Result<Removed, CacheError> {
+        let removed = |extension| {
+            let mut count = 0;
+            for path in self.files(extension)? {
+                match fs::remove_file(&path) {
+                    // Another process was faster.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(CacheError { path, source }),
+                    Ok(()) => count += 1,
+                }
             }
-        }
-        Ok(listed.len())
+            Ok(count)
+        };
+        Ok(Removed {
+            algorithms: removed(EXTENSION)?,
+            devices: removed(DEVICE_EXTENSION)?,
+            programs: removed(PROGRAM_EXTENSION)?,
+        })
     }
 }
 
-/// What is in a file, if that is whole and of this format.
-fn content(path: &Path) -> Option<Content> {
+/// What is in a file that may be one of ours.
+fn small_file(path: &Path) -> Option<Vec<u8>> {
     let about = fs::metadata(path).ok()?;
     if !about.is_file() || about.len() > LONGEST_BYTES {
         return None;
     }
-    let content: Content = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    fs::read(path).ok()
+}
+
+/// What is in a file, if that is whole and of this format.
+fn content(path: &Path) -> Option<Content> {
+    let content: Content = serde_json::from_slice(&small_file(path)?).ok()?;
     Some(content).filter(|content| content.format == FORMAT)
 }
 

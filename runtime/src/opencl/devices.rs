@@ -3,7 +3,7 @@
 use super::api::{self, CallError, DeviceId, Platform, Status};
 use ocl::ffi;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What kind of processor a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,13 +141,17 @@ pub struct Driver {
     pub devices: Vec<Device>,
 }
 
+/// Loaders and drivers start up at the first question, and not all of them expect two threads to
+/// ask it.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ASKING: Mutex<()> = Mutex::new(());
+    ASKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Every driver with its devices, which are numbered from one driver to the next. None where no
 /// driver is installed.
 pub fn drivers() -> Result<Vec<Driver>, DeviceError> {
-    // Loaders and drivers start up at the first question, and not all of them expect two threads
-    // to ask it.
-    static ASKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_at_a_time();
     let platforms = match api::platforms() {
         Err(CallError { status: Status::NO_PLATFORM, .. }) => Vec::new(),
         found => found?,
@@ -268,6 +272,7 @@ fn divide(whole: Device, half: usize) -> Result<Device, DeviceError> {
         return Err(fault("it has one compute unit".to_owned()));
     }
     let units = whole.about.units / 2;
+    let _guard = one_at_a_time();
     let parts = whole.id.split(units).map_err(|error| fault(error.to_string()))?;
     let id = *parts.get(half).ok_or_else(|| fault(format!("it has {} parts", parts.len())))?;
     let label = format!("{}.{half}", whole.about.label);

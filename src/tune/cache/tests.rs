@@ -132,9 +132,24 @@ fn only_its_own_files_are_cleared() {
     fs::write(&damaged, "?").unwrap();
     fs::write(&other, "mine").unwrap();
     assert_eq!(cache.list().unwrap(), [(damaged.clone(), None), (whole.clone(), Some(entry()))]);
-    assert_eq!(cache.clear().unwrap(), 2);
-    assert!(!damaged.exists() && !whole.exists() && other.exists());
-    assert_eq!(cache.clear().unwrap(), 0);
+    let choice = DeviceChoice {
+        key: vec!["alexc 1".to_owned(), "device a GPU, 4 units".to_owned()],
+        choice: "small tiles".to_owned(),
+        milliseconds: 2.5,
+    };
+    let [good, bad] = ["a", "b"].map(|name| folder.path().join(format!("{name}.device.json")));
+    choice.write(&good).unwrap();
+    fs::write(&bad, "[]").unwrap();
+    assert_eq!(choice.device(), Some("a GPU, 4 units"));
+    assert_eq!(cache.devices().unwrap(), [(good.clone(), Some(choice)), (bad.clone(), None)]);
+    let program = folder.path().join("a.clprogram");
+    fs::write(&program, "?").unwrap();
+    let removed = cache.clear().unwrap();
+    assert_eq!(removed, Removed { algorithms: 2, devices: 2, programs: 1 });
+    assert_eq!(removed.all(), 5);
+    assert!(other.exists());
+    assert!([damaged, whole, good, bad, program].iter().all(|path| !path.exists()));
+    assert_eq!(cache.clear().unwrap(), Removed::default());
 }
 
 #[test]
