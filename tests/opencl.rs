@@ -267,7 +267,7 @@ fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
         return None;
     };
     let (_, graph) = nets::load(net, 1);
-    let options = Options::new(Target::host().unwrap());
+    let options = Options { halves: true, ..Options::new(Target::host().unwrap()) };
     let target = compile::opencl::Device {
         schedule: compile::opencl::Schedule::Cpu,
         ..glue::target(&first)
@@ -277,7 +277,8 @@ fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
     let split = alexc::split::split(&compiled.net).unwrap();
     assert!(split.transfers.iter().any(|transfer| transfer.from == 0));
     assert!(split.transfers.iter().any(|transfer| transfer.from == 1));
-    let pair = glue::pair_net(&compiled, &whole, &split).unwrap();
+    let pair =
+        glue::pair_net(&compiled, &whole, &split, [first.about.fma, second.about.fma]).unwrap();
     let source = weights::open("random:1").unwrap().check(&graph.tensors()).unwrap();
     let packed = Arc::new(compile::pack(&compiled.net, &source, 2, |_| ()).unwrap());
     let parts = [0, 1].map(|i| Arc::new(glue::part_weights(&split.parts[i], &packed).unwrap()));

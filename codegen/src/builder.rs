@@ -5,7 +5,7 @@ use crate::ir::{
     Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel,
     ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
-use std::ops::{Add, Mul};
+use std::ops::{Add, Mul, Sub};
 
 /// An affine expression of loop variables: a loop index or a position in a buffer, in elements.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,6 +65,14 @@ impl<T: Into<Affine>> Add<T> for &Affine {
     type Output = Affine;
     fn add(self, other: T) -> Affine {
         self.clone().plus(&other.into())
+    }
+}
+
+impl Sub<&Affine> for Affine {
+    type Output = Affine;
+    fn sub(self, other: &Affine) -> Affine {
+        let terms = other.terms.iter().map(|&(var, coefficient)| (var, -coefficient)).collect();
+        self.plus(&Affine { offset: -other.offset, terms })
     }
 }
 

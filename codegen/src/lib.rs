@@ -4,6 +4,7 @@
 
 pub mod builder;
 pub mod clif;
+pub mod footprint;
 pub mod interp;
 pub mod ir;
 pub mod object;

@@ -1,5 +1,6 @@
 //! How much a kernel computes and touches, for profiles and dumps.
 
+use crate::footprint;
 use crate::ir::{Binary, Buffer, Inst, Kernel, Reduce, Unary, Var};
 use crate::pieces::Pieces;
 use crate::verify::Verified;
@@ -26,7 +27,7 @@ pub struct Footprint {
 }
 
 /// Counts a kernel. A footprint of more than a million separate pieces is given as the distance
-/// from its first to its last byte; where accesses are conditional, all of the buffer counts.
+/// from its first to its last byte; where accesses are conditional, what is loaded may be less.
 pub fn stats(kernel: &Verified) -> Stats {
     let flops = flops(kernel);
     let touched = touched(kernel);
@@ -58,14 +59,20 @@ pub struct Touched {
     pub loads: Vec<Vec<Range<usize>>>,
     /// Stored.
     pub stores: Vec<Vec<Range<usize>>>,
-    /// No range holds an element that is not touched.
-    pub exact: bool,
+    /// No range of stores holds an element that is not stored. Loads may be fewer than it says.
+    pub stores_exact: bool,
 }
 
 /// What one run of a kernel's whole parallel space touches.
 pub fn touched(kernel: &Kernel) -> Touched {
     if !kernel.is_plain() {
-        return whole_buffers(kernel);
+        return match footprint::stored(kernel, &[]) {
+            Some(stored) => {
+                let (loads, stores) = (footprint::loads(kernel), stored.whole);
+                Touched { loads, stores, stores_exact: true }
+            }
+            None => whole_buffers(kernel),
+        };
     }
     let counts = kernel.trip_counts();
     let mut exact = true;
@@ -89,7 +96,7 @@ pub fn touched(kernel: &Kernel) -> Touched {
         // Short strides first: their pieces grow together before the long ones repeat them.
         terms.sort_by_key(|t| t.0.unsigned_abs());
         let all = terms.iter().fold(pieces.joined(), |p, &(by, count)| {
-            exact &= p.is_repeated_exactly(by, count);
+            exact &= !stored || p.is_repeated_exactly(by, count);
             p.repeated(by, count)
         });
         touched.entry((buffer, stored)).or_default().0.extend(all.0);
@@ -102,13 +109,13 @@ pub fn touched(kernel: &Kernel) -> Touched {
         // A proved kernel touches nothing in front of its buffers.
         list[buffer] = ranges.iter().map(|&(low, high)| low as usize..high as usize).collect();
     }
-    Touched { loads, stores, exact }
+    Touched { loads, stores, stores_exact: exact }
 }
 
-/// Of a kernel with conditional accesses: all of each buffer that it loads or stores.
+/// All of each buffer that a kernel loads or stores.
 fn whole_buffers(kernel: &Kernel) -> Touched {
     let none = vec![Vec::new(); kernel.buffers.len()];
-    let mut touched = Touched { loads: none.clone(), stores: none, exact: false };
+    let mut touched = Touched { loads: none.clone(), stores: none, stores_exact: false };
     kernel.for_each_inst(&mut |inst, _| {
         let Some(addr) = inst.addr() else { return };
         let index = usize::from(addr.buffer.0);

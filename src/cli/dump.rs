@@ -91,7 +91,9 @@ fn purpose(graph: &Graph, args: &DumpArgs) -> Result<For, Failure> {
                 ));
             }
             let target = super::opencl::target(compile, &devices)?;
-            Ok(For::Devices(load::options(common, compile, None)?, target, devices))
+            let options = load::options(common, compile, None)?;
+            let options = Options { halves: devices.len() == 2, ..options };
+            Ok(For::Devices(options, target, devices))
         }
     }
 }

@@ -4,8 +4,8 @@ use super::args::{CompileArgs, ScheduleArg};
 use super::failure::{Failure, warn};
 use super::load::{self, Job, Loaded, Made};
 use super::memory;
-use crate::compile;
-use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
+use crate::compile::opencl::{Device as Target, OpenClNet};
+use crate::compile::{self, Options};
 use crate::opencl::{self, Programs, tune};
 use crate::split::split;
 use crate::tune::cache::Cache;
@@ -76,26 +76,24 @@ fn scheduled(target: Target, wanted: Option<ScheduleArg>) -> Target {
     wanted.map_or(target, |wanted| Target { schedule: wanted.into(), ..target })
 }
 
-/// Kernels for groups of work-items say less of what they touch than a split must know: two devices
-/// get those of a CPU's schedule.
-fn pair_target(device: &Device, wanted: Option<ScheduleArg>) -> Result<Target, Failure> {
-    if wanted == Some(ScheduleArg::Gpu) {
-        let what = "two devices run the kernels of a CPU's schedule; leave out --schedule gpu";
-        return Err(Failure::Usage(what.to_owned()));
-    }
-    Ok(Target { schedule: Schedule::Cpu, ..opencl::target(device) })
+/// What two devices get: kernels for the first one. The second one prints them in its own way.
+fn pair_target(device: &Device, wanted: Option<ScheduleArg>) -> Target {
+    let target = scheduled(opencl::target(device), wanted);
+    let parameters = target.parameters.of_two();
+    Target { parameters, ..target }
 }
 
 /// Compiles for the first device and splits that over both.
 fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     let Job { graph, source, threads, common, compile } = job;
-    let target = pair_target(devices[0], compile.schedule)?;
-    let options = load::options(common, compile, None)?;
+    let target = pair_target(devices[0], compile.schedule);
+    let options = Options { halves: true, ..load::options(common, compile, None)? };
     let start = Instant::now();
     let compiled = compile::opencl::compile(graph, &options, target)?;
     let whole = opencl::net(&compiled);
     let split = split(&compiled.net).map_err(compile::CompileError::from)?;
-    let net = opencl::pair_net(&compiled, &whole, &split)?;
+    let fma = devices.map(|device| device.about.fma);
+    let net = opencl::pair_net(&compiled, &whole, &split, fma)?;
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
     let start = Instant::now();
@@ -118,7 +116,7 @@ fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     let made = Made {
         device: devices.map(|device| device.about.label.as_str()).join(","),
         target: if names[0] == names[1] { names[0].to_owned() } else { names.join(", ") },
-        emitter: format!("OpenCL C, {} floats a vector", compiled.device.vectors().lanes),
+        emitter: compiled.device.to_string(),
         on_cpu: devices.iter().all(|device| device.about.kind == DeviceKind::Cpu),
     };
     let units: u64 = devices.iter().map(|device| device.about.units).sum();
@@ -135,7 +133,7 @@ pub(super) fn target(args: &CompileArgs, devices: &[Device]) -> Result<Target, F
     }
     match one_or_two(devices)? {
         (device, None) => Ok(scheduled(opencl::target(device), args.schedule)),
-        (first, Some(_)) => pair_target(first, args.schedule),
+        (first, Some(_)) => Ok(pair_target(first, args.schedule)),
     }
 }
 

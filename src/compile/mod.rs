@@ -42,6 +42,8 @@ pub struct Options {
     /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
     /// at batch 1.
     pub weights_dtype: DType,
+    /// Two devices share each kernel's work.
+    pub halves: bool,
     /// Keep what `dump` shows of Cranelift's work.
     pub texts: bool,
     /// Threads that kernels are emitted on.
@@ -59,6 +61,7 @@ impl Options {
             overrides: Vec::new(),
             tuned: Vec::new(),
             weights_dtype: DType::F32,
+            halves: false,
             texts: false,
             threads: 1,
         }
@@ -201,7 +204,8 @@ pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepa
         Shape::Vectors(vectors) => {
             let algorithms = algorithm::choose(&fused, options.math, &choices)?;
             let layouts = layout::assign(&fused, &algorithms);
-            let lowered = lower::lower(&fused, &algorithms, &layouts, vectors, dtype);
+            let lowered =
+                lower::lower(&fused, &algorithms, &layouts, vectors, dtype, options.halves);
             (algorithms, layouts, lowered)
         }
         Shape::Groups(parameters) => {

@@ -26,6 +26,33 @@ fn within(lrn: &Lrn, layout: &Layout) -> Lrn {
     Lrn { size, alpha: lrn.scale(), alpha_scaling: AlphaScaling::Sum, ..*lrn }
 }
 
+/// The blocks of channels that an iteration normalises: all, or those of one of two halves.
+struct Share {
+    /// How many.
+    blocks: usize,
+    /// The first one.
+    first: Affine,
+    /// Which half.
+    half: Option<Affine>,
+}
+
+impl Share {
+    /// A dimension of the parallel space, where `halves` are wanted and blocks and window allow it:
+    /// of the other half a window reaches into the next block alone.
+    fn new(b: &mut Builder, lrn: &Lrn, layout: &Layout, halves: bool) -> Share {
+        let blocks = layout.blocks();
+        if !halves || !blocks.is_multiple_of(2) || lrn.size / 2 > BLOCK {
+            return Share { blocks, first: Affine::default(), half: None };
+        }
+        let half = b.parallel("half", 2);
+        Share { blocks: blocks / 2, first: &half * (blocks / 2), half: Some(half) }
+    }
+
+    fn blocks(lrn: &Lrn, layout: &Layout, halves: bool) -> usize {
+        Share::new(&mut Builder::new(""), lrn, layout, halves).blocks
+    }
+}
+
 /// The scratch row of squares: pixels of `pitch` channels each, `reach` zeros at both ends.
 struct Squares {
     buffer: BufferId,
@@ -40,7 +67,8 @@ impl Squares {
     }
 }
 
-/// Normalises the row `y` of image `n`; `store_at(block, x)` says where results go.
+/// Normalises the row `y` of image `n`; `store_at(block, x)` says where results go, with the block
+/// counted from the share's first.
 #[expect(clippy::too_many_arguments, reason = "one row of one image from here to there")]
 fn normalise_row(
     b: &mut Builder,
@@ -49,6 +77,7 @@ fn normalise_row(
     x_buffer: BufferId,
     squares: &Squares,
     (n, y): (&Affine, &Affine),
+    share: &Share,
     y_buffer: BufferId,
     store_at: &dyn Fn(&Affine, &Affine) -> Affine,
     lanes: u8,
@@ -65,13 +94,26 @@ fn normalise_row(
         let after = after.div_ceil(width);
         let end = &pixel + (squares.pitch - after * width);
         b.repeat("after", after, |b, i| b.store(squares.buffer, &end + i * width, zero));
-        b.repeat("cb", layout.blocks(), |b, cb| {
+        b.repeat("cb", share.blocks, |b, cb| {
+            let cb = &share.first + cb;
             for lane in (0..BLOCK).step_by(width) {
                 let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
                 let square = b.binary(Binary::Mul, value, value);
                 b.store(squares.buffer, &pixel + &cb * BLOCK + (squares.reach + lane), square);
             }
         });
+        // Of the other half no more than its nearest channels: they may have come a long way.
+        if let Some(half) = &share.half {
+            let middle = layout.blocks() / 2;
+            let lower = layout.plane() - (BLOCK - squares.reach);
+            for i in 0..squares.reach {
+                let at = input.at(n, &middle.into(), y, &x) + i - &(half * lower);
+                let value = b.load(1, x_buffer, at);
+                let square = b.binary(Binary::Mul, value, value);
+                let place = &pixel + (squares.reach + middle * BLOCK + i);
+                b.store(squares.buffer, place - &(half * squares.reach), square);
+            }
+        }
         // Lanes past the last channel may hold anything; they are no neighbours.
         if !layout.c.is_multiple_of(BLOCK) {
             let zero = b.constant(1, 0.0);
@@ -83,16 +125,17 @@ fn normalise_row(
     let scale = b.constant(lanes, lrn.scale() as f32);
     let k = b.constant(lanes, lrn.k as f32);
     b.repeat("x", layout.w, |b, x| {
-        b.repeat("cb", layout.blocks(), |b, cb| {
+        b.repeat("cb", share.blocks, |b, cb| {
+            let own = &share.first + &cb;
             for lane in (0..BLOCK).step_by(width) {
-                let first = &x * squares.pitch + &cb * BLOCK + lane;
+                let first = &x * squares.pitch + &own * BLOCK + lane;
                 let mut sum = b.load(lanes, squares.buffer, &first);
                 for offset in 1..lrn.size {
                     let next = b.load(lanes, squares.buffer, &first + offset);
                     sum = b.binary(Binary::Add, sum, next);
                 }
                 let base = b.fma(sum, scale, k);
-                let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
+                let value = b.load(lanes, x_buffer, input.at(n, &own, y, &x) + lane);
                 let result = math::normalised(b, value, base, lrn);
                 b.store(y_buffer, store_at(&cb, &x) + lane, result);
             }
@@ -116,9 +159,11 @@ impl Lowering<'_> {
         let squares = declare_squares(&mut draft, lrn, &input.layout);
         let b = &mut draft.b;
         let n = b.parallel("n", input.layout.n);
+        let share = Share::new(b, lrn, &input.layout, self.halves);
         let y = b.parallel("y", input.layout.h);
-        let store_at = |cb: &Affine, x: &Affine| output.at(&n, cb, &y, x);
-        normalise_row(b, lrn, input, x_buffer, &squares, (&n, &y), y_buffer, &store_at, lanes);
+        let store_at = |cb: &Affine, x: &Affine| output.at(&n, &(&share.first + cb), &y, x);
+        let row = (&n, &y);
+        normalise_row(b, lrn, input, x_buffer, &squares, row, &share, y_buffer, &store_at, lanes);
         self.call(draft);
     }
 
@@ -133,7 +178,7 @@ impl Lowering<'_> {
         let [sh, sw] = pool.window.stride;
         let (rows, columns) = spans_of(pool, &layout, &output.layout);
         let row = layout.w * BLOCK;
-        let map = layout.blocks() * row;
+        let map = Share::blocks(lrn, &layout, self.halves) * row;
         let shared = kernel_rows.saturating_sub(sh);
         let strip = strip_rows(output.layout.h, output.layout.n, shared);
 
@@ -144,6 +189,7 @@ impl Lowering<'_> {
         let normal = draft.buffer("normalised", Argument::Local, kernel_rows * map, Access::Local);
         let b = &mut draft.b;
         let n = b.parallel("n", output.layout.n);
+        let share = Share::new(b, lrn, &layout, self.halves);
         let strips = b.parallel("strip", output.layout.h / strip);
         let normalise = |b: &mut Builder, first: usize, count: usize, oy: &Affine| {
             b.repeat("ky", count, |b, ky| {
@@ -157,6 +203,7 @@ impl Lowering<'_> {
                     x_buffer,
                     &squares,
                     (&n, &y),
+                    &share,
                     normal,
                     &store_at,
                     lanes,
@@ -168,7 +215,8 @@ impl Lowering<'_> {
         b.repeat("r", strip, |b, r| {
             let oy = &strips * strip + r;
             normalise(b, kept, kernel_rows - kept, &oy);
-            b.repeat("cb", output.layout.blocks(), |b, cb| {
+            b.repeat("cb", share.blocks, |b, cb| {
+                let own = &share.first + &cb;
                 b.repeat("ox", output.layout.w, |b, ox| {
                     for lane in (0..BLOCK).step_by(width) {
                         let cell = |b: &mut Builder, y: &Affine, x: &Affine| {
@@ -177,7 +225,7 @@ impl Lowering<'_> {
                         let corner = (&Affine::default(), &(&ox * sw));
                         let spans = (&rows[0], &columns[0]);
                         let value = pool::window(b, pool, &cell, spans, corner, lanes);
-                        b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
+                        b.store(y_buffer, output.at(&n, &own, &oy, &ox) + lane, value);
                     }
                 });
             });

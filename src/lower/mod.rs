@@ -97,16 +97,18 @@ pub struct Lowered {
     pub packs: Vec<Packed>,
 }
 
-/// Lowers a whole graph, from the caller's dense input to the caller's dense output.
+/// Lowers a whole graph, from the caller's dense input to the caller's dense output. With `halves`
+/// two devices shall share each kernel's work by channels.
 pub fn lower(
     graph: &Graph,
     algorithms: &[Algorithm],
     layouts: &[Layout],
     vectors: Vectors,
     weights: DType,
+    halves: bool,
 ) -> Lowered {
-    let mut lowering =
-        Lowering { graph, layouts, vectors, weights, node: String::new(), out: Lowered::default() };
+    let (node, out) = (String::new(), Lowered::default());
+    let mut lowering = Lowering { graph, layouts, vectors, weights, halves, node, out };
     match lowering.folded_input(algorithms) {
         Some(folded) => lowering.input_by_phases(&folded),
         None => lowering.input(),
@@ -126,6 +128,8 @@ struct Lowering<'g> {
     vectors: Vectors,
     /// Type of the weights of linear layers, see also `streamed`.
     weights: DType,
+    /// Two devices share the work.
+    halves: bool,
     /// Name of the node at work.
     node: String,
     out: Lowered,

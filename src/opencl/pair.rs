@@ -1,7 +1,7 @@
 //! Nets on two devices: the split, as the runtime takes it.
 
 use super::launch;
-use crate::compile::opencl::OpenClNet;
+use crate::compile::opencl::{Device as Target, OpenClNet};
 use crate::compile::{CompileError, identifier};
 use crate::session::runs;
 use crate::split::{Part, Split};
@@ -13,29 +13,41 @@ use alexc_runtime::program::{KernelCode, Program};
 use alexc_runtime::weights::Weights;
 use std::io;
 
-/// A compiled net and its split as the runtime takes them; `whole` is the net on one device.
-pub fn pair_net(compiled: &OpenClNet, whole: &Net, split: &Split) -> Result<PairNet, CompileError> {
-    let [a, b] = &split.parts;
+/// A compiled net and its split as the runtime takes them; `whole` is the net on one device, and
+/// `fma` says which of the devices have an instruction for fused multiply-add.
+pub fn pair_net(
+    compiled: &OpenClNet,
+    whole: &Net,
+    split: &Split,
+    fma: [bool; 2],
+) -> Result<PairNet, CompileError> {
+    let of = |index: usize| {
+        let printing = Target { fma: fma[index], ..compiled.device }.printing();
+        part(&printing, &whole.program, &split.parts[index])
+    };
     let transfers = split.transfers.iter().map(|transfer| PairTransfer {
         from: transfer.from,
         after: transfer.after,
         before: transfer.before,
         replaced: transfer.replaced,
-        ranges: transfer.ranges.clone(),
+        rects: transfer.rects.clone(),
     });
     Ok(PairNet {
         program: whole.program.clone(),
-        parts: [part(compiled, &whole.program, a)?, part(compiled, &whole.program, b)?],
+        parts: [of(0)?, of(1)?],
         transfers: transfers.collect(),
     })
 }
 
-fn part(compiled: &OpenClNet, whole: &Program, part: &Part) -> Result<PairPart, CompileError> {
-    let printing = compiled.device.printing();
+fn part(
+    printing: &source::Options,
+    whole: &Program,
+    part: &Part,
+) -> Result<PairPart, CompileError> {
     let mut kernels = Vec::with_capacity(part.kernels.len());
     let mut launches = Vec::with_capacity(part.kernels.len());
     for kernel in &part.kernels {
-        let source = source::emit(kernel, &printing)?;
+        let source = source::emit(kernel, printing)?;
         launches.push(launch(&source, |buffer| kernel.buffers[buffer].dtype.bytes()));
         let bytes = source.text.into_bytes();
         kernels.push(KernelCode { name: kernel.name.clone(), bytes, align: 1 });

@@ -59,7 +59,7 @@ fn residual() -> (Graph, Vec<Layout>, Lowered) {
     };
     let algorithms = direct(&graph);
     let layouts = layout::assign(&graph, &algorithms);
-    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32);
+    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32, false);
     (graph, layouts, lowered)
 }
 

@@ -3,8 +3,9 @@
 
 use super::ranges::Ranges;
 use crate::compile::Prepared;
+use alexc_codegen::footprint::Cut;
 use alexc_codegen::ir::{Access, Kernel};
-use alexc_codegen::part;
+use alexc_codegen::part::{Half, halves};
 use alexc_codegen::stats::{Touched, touched};
 use alexc_codegen::verify::{Verified, verify};
 use alexc_runtime::program::{Base, Step};
@@ -92,8 +93,8 @@ impl Stale {
     }
 }
 
-fn work(step: &Step, kernel: Kernel) -> Option<Work> {
-    let touched = touched(&kernel);
+/// What a device does that runs this kernel, if it is known what that stores.
+fn work(step: &Step, (kernel, touched): Half) -> Option<Work> {
     let in_block = |base: Base, lists: &[Vec<Range<usize>>]| {
         let mut ranges = Vec::new();
         for ((param, buffer), list) in step.params.iter().zip(&kernel.buffers).zip(lists) {
@@ -110,7 +111,7 @@ fn work(step: &Step, kernel: Kernel) -> Option<Work> {
     let flops = flops(&kernel);
     let bytes = loads.len() + stores.len() + weights.len();
     let time = flops * FLOP + bytes as f64 * TOUCH;
-    touched.exact.then_some(Work { kernel, touched, loads, stores, weights, time })
+    touched.stores_exact.then_some(Work { kernel, touched, loads, stores, weights, time })
 }
 
 fn flops(kernel: &Kernel) -> f64 {
@@ -124,7 +125,7 @@ fn candidates(step: &Step, kernel: &Verified) -> Vec<Candidate> {
         let whole = whole.unwrap_or_else(|| coarse(step, kernel));
         Candidate { share: Share::First, works: [Some(whole), None] }
     };
-    let whole = work(step, Kernel::clone(kernel));
+    let whole = work(step, (Kernel::clone(kernel), touched(kernel)));
     let writes_output = step.params.iter().any(|param| param.base == Base::Output);
     let Some(all) = whole.clone() else { return vec![first_alone(None)] };
     if writes_output {
@@ -132,24 +133,25 @@ fn candidates(step: &Step, kernel: &Verified) -> Vec<Candidate> {
     }
     let both = Candidate { share: Share::Both, works: [Some(all.clone()), Some(all)] };
     // What needs nothing of the other device is done by each for itself: the input comes to both.
-    let reads_arena = step.params.iter().zip(&kernel.buffers).any(|(param, buffer)| {
-        param.base == Base::Arena && matches!(buffer.access, Access::Read | Access::ReadWrite)
-    });
-    if !reads_arena {
+    // Not so where weights are at stake.
+    let reads = |base: Base| {
+        step.params.iter().zip(&kernel.buffers).any(|(param, buffer)| {
+            param.base == base && matches!(buffer.access, Access::Read | Access::ReadWrite)
+        })
+    };
+    if !reads(Base::Arena) && !reads(Base::Weights) {
         return vec![both];
     }
+    let dims = kernel.parallel.iter().enumerate().filter(|(_, dim)| dim.count > 1);
+    let cuts: Vec<Cut> = dims.map(|(dim, d)| (dim, d.count.div_ceil(2))).collect();
     let mut list = vec![both, first_alone(whole)];
-    for (dim, parallel) in kernel.parallel.iter().enumerate().filter(|(_, d)| d.count > 1) {
-        let at = parallel.count.div_ceil(2);
-        let half = |values: Range<u32>| work(step, part::iterations(kernel, dim, values));
-        if let (Some(a), Some(b)) = (half(0..at), half(at..parallel.count)) {
+    for (&(dim, at), [a, b]) in cuts.iter().zip(halves(kernel, &cuts)) {
+        if let (Some(a), Some(b)) = (work(step, a), work(step, b)) {
             // They are apart, or the kernel would not have been proved; a store of the same
             // bytes by both would be lost all the same.
             if a.stores.intersection(&b.stores).is_empty() {
-                list.push(Candidate {
-                    share: Share::Halves { dim, at },
-                    works: [Some(a), Some(b)],
-                });
+                let share = Share::Halves { dim, at };
+                list.push(Candidate { share, works: [Some(a), Some(b)] });
             }
         }
     }

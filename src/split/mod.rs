@@ -6,6 +6,7 @@
 mod choose;
 mod display;
 mod ranges;
+mod rects;
 
 pub use choose::Share;
 pub use ranges::Ranges;
@@ -14,6 +15,7 @@ use crate::compile::Prepared;
 use alexc_codegen::ir::Kernel;
 use alexc_codegen::part::rebase;
 use alexc_codegen::verify::Verified;
+use alexc_runtime::opencl::Rect;
 use alexc_runtime::program::{Base, Binding, Step};
 use choose::{Candidate, Stale, Work};
 use std::ops::Range;
@@ -32,13 +34,18 @@ pub struct Transfer {
     /// The first later step in which the device that has them writes over them.
     pub replaced: Option<usize>,
     /// Which bytes.
-    pub ranges: Vec<Range<usize>>,
+    pub rects: Vec<Rect>,
 }
 
 impl Transfer {
     /// How many bytes.
     pub fn bytes(&self) -> usize {
-        self.ranges.iter().map(Range::len).sum()
+        self.rects.iter().map(Rect::bytes).sum()
+    }
+
+    /// The bytes as a set.
+    pub fn ranges(&self) -> Ranges {
+        Ranges::of(self.rects.iter().flat_map(Rect::ranges).collect())
     }
 }
 
@@ -94,7 +101,7 @@ pub fn split(net: &Prepared) -> Result<Split, SplitError> {
             let wanted = before.wanted(device, work);
             let brought = bring(net, &chosen, number, device, &wanted, &before);
             for transfer in &brought {
-                stale.brought(device, &Ranges::of(transfer.ranges.clone()));
+                stale.brought(device, &transfer.ranges());
             }
             transfers.extend(brought);
             builder.step(number, device, work)?;
@@ -104,6 +111,9 @@ pub fn split(net: &Prepared) -> Result<Split, SplitError> {
     let shares = chosen.iter().map(|candidate| candidate.share).collect();
     Ok(Split { parts: builder.parts, transfers, shares })
 }
+
+/// A value that is not brought over by so many copies is brought with the gaps between its parts.
+const MOST_COMMANDS: usize = 8;
 
 /// What brings the wanted bytes to a device before a step, for each value.
 fn bring(
@@ -119,34 +129,39 @@ fn bring(
     let alive = net.plan.slots.iter().filter(|slot| slot.lifetime.contains(number));
     let transfer = |slot: &crate::plan::Slot| {
         let place = Ranges::one(slot.offset_bytes..slot.offset_bytes + slot.bytes);
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for range in wanted.intersection(&place).list() {
-            match ranges.last_mut() {
-                // Halos between rows: the same on both devices, and dearer to go around.
-                Some(last)
-                    if Ranges::one(last.end..range.start)
-                        .intersection(&stale.0[from])
-                        .is_empty() =>
-                {
-                    last.end = range.end;
+        let exactly = wanted.intersection(&place);
+        let mut rects = rects::rects(exactly.list());
+        if rects.len() > MOST_COMMANDS {
+            let mut joined: Vec<Range<usize>> = Vec::new();
+            for range in exactly.list() {
+                match joined.last_mut() {
+                    // The same on both devices, and dearer to go around.
+                    Some(last)
+                        if Ranges::one(last.end..range.start)
+                            .intersection(&stale.0[from])
+                            .is_empty() =>
+                    {
+                        last.end = range.end;
+                    }
+                    _ => joined.push(range.clone()),
                 }
-                _ => ranges.push(range.clone()),
             }
+            rects = rects::rects(&joined);
         }
-        let all = Ranges::of(ranges.clone());
+        let all = Ranges::of(rects.iter().flat_map(Rect::ranges).collect());
         let touches =
             |step: &usize| stores(*step).is_some_and(|s| !s.intersection(&all).is_empty());
         // Somebody stored them, or they would not be old.
         let after = (0..number).rev().find(touches)?;
         let replaced = (number..chosen.len()).find(touches);
         let value = slot.name.clone();
-        (!ranges.is_empty()).then_some(Transfer {
+        (!rects.is_empty()).then_some(Transfer {
             value,
             from,
             after,
             before: number,
             replaced,
-            ranges,
+            rects,
         })
     };
     alive.filter_map(transfer).collect()

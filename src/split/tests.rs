@@ -5,7 +5,7 @@ use alexc_codegen::target::Target;
 
 fn prepared(spec: &str) -> Prepared {
     let (_, graph) = build::load("net.yaml", spec, &BuildOptions::default()).unwrap();
-    let options = Options::new(Target::host().unwrap());
+    let options = Options { halves: true, ..Options::new(Target::host().unwrap()) };
     opencl::compile(&graph, &options, opencl::Device::CPU).unwrap().net
 }
 
@@ -48,7 +48,7 @@ fn what_is_loaded_is_there() {
     for number in 0..shares.len() {
         for transfer in transfers.iter().filter(|transfer| transfer.before == number) {
             assert!(transfer.after < number);
-            for at in transfer.ranges.iter().cloned().flatten() {
+            for at in transfer.ranges().list().iter().cloned().flatten() {
                 has[1 - transfer.from][at] = has[transfer.from][at];
             }
         }

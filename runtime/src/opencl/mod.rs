@@ -13,8 +13,11 @@ mod devices;
 pub mod kept;
 #[cfg(feature = "opencl")]
 mod pair;
+mod rect;
 #[cfg(feature = "opencl")]
 mod session;
+
+pub use self::rect::Rect;
 
 #[cfg(feature = "opencl")]
 pub use self::{

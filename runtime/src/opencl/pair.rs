@@ -1,10 +1,15 @@
-//! A net on two devices of one driver: each does its share of the steps in a queue of its own, and
-//! what one wants of the other goes through the host's memory in queues beside those, as soon as it
-//! is there and while both go on with what does not need it.
+//! A net on two devices: each does its share of the steps in a queue of its own, and what one wants
+//! of the other goes through the host's memory in queues beside those, as soon as it is there and
+//! while both go on with what does not need it.
+//!
+//! Devices of one driver share a context and wait for each other's events. Those of two cannot: for
+//! the event of a copy to the host another one stands in the other device's context, which the
+//! first driver's callback completes. So a run waits once, in either case.
 
 use super::api::{CallError, Context, Event, Queue, Span};
 use super::build::Build;
 use super::devices::Device;
+use super::rect::Rect;
 use super::session::{Net, RunError, Seat, SetupError, as_mut_bytes, fits};
 use crate::check::check;
 use crate::memory::Buffer;
@@ -49,7 +54,7 @@ pub struct PairTransfer {
     /// The first later step in which the one that has them writes over them.
     pub replaced: Option<usize>,
     /// Which bytes.
-    pub ranges: Vec<Range<usize>>,
+    pub rects: Vec<Rect>,
 }
 
 /// A net that runs on two devices.
@@ -62,7 +67,28 @@ pub struct PairSession {
     profiled: Option<Queues>,
     /// What crosses lies here on its way, each transfer in its own place.
     staging: Buffer,
-    context: Context,
+    contexts: Contexts,
+}
+
+/// Where devices live: together, or each by itself.
+struct Contexts(Vec<Context>);
+
+impl Contexts {
+    fn new(devices: &[Device; 2], apart: bool) -> Result<Contexts, CallError> {
+        let ids = [devices[0].id, devices[1].id];
+        Ok(Contexts(match apart {
+            true => vec![Context::of(&ids[..1])?, Context::of(&ids[1..])?],
+            false => vec![Context::of(&ids)?],
+        }))
+    }
+
+    fn of(&self, device: usize) -> &Context {
+        &self.0[device.min(self.0.len() - 1)]
+    }
+
+    fn are_apart(&self) -> bool {
+        self.0.len() > 1
+    }
 }
 
 /// What a run needs to know of the net.
@@ -83,8 +109,13 @@ struct Queues {
 }
 
 impl Queues {
-    fn new(context: &Context, devices: &[Device; 2], profiled: bool) -> Result<Queues, CallError> {
-        let queue = |device: usize, profiled| context.queue(devices[device].id, profiled);
+    fn new(
+        contexts: &Contexts,
+        devices: &[Device; 2],
+        profiled: bool,
+    ) -> Result<Queues, CallError> {
+        let queue =
+            |device: usize, profiled| contexts.of(device).queue(devices[device].id, profiled);
         Ok(Queues {
             work: [queue(0, profiled)?, queue(1, profiled)?],
             carry: [queue(0, false)?, queue(1, false)?],
@@ -140,18 +171,18 @@ impl Shape {
         let mut places = Vec::with_capacity(net.transfers.len());
         let mut end = 0;
         for transfer in &net.transfers {
-            let PairTransfer { from, after, before, ref ranges, .. } = *transfer;
+            let PairTransfer { from, after, before, ref rects, .. } = *transfer;
             let sound = from < 2
                 && after < before
                 && before < count
                 && steps[from][after].is_some()
-                && !ranges.is_empty()
-                && ranges.iter().all(inside);
+                && !rects.is_empty()
+                && rects.iter().all(|rect| rect.is_sound(arena));
             if !sound {
                 return Err(unsound());
             }
             places.push(end);
-            end += ranges.iter().map(Range::len).sum::<usize>();
+            end += rects.iter().map(Rect::bytes).sum::<usize>();
         }
         if !stores.clone().all(inside) {
             return Err(unsound());
@@ -178,23 +209,41 @@ impl PairSession {
         devices: [&Device; 2],
         how: &Build<'_>,
     ) -> Result<PairSession, SetupError> {
+        let apart = devices[0].platform != devices[1].platform;
+        PairSession::set_up(net, weights, devices, how, apart)
+    }
+
+    /// As if the devices had two drivers, whether they do or not.
+    pub fn apart(
+        net: &PairNet,
+        weights: [&Arc<Weights>; 2],
+        devices: [&Device; 2],
+        how: &Build<'_>,
+    ) -> Result<PairSession, SetupError> {
+        PairSession::set_up(net, weights, devices, how, true)
+    }
+
+    fn set_up(
+        net: &PairNet,
+        weights: [&Arc<Weights>; 2],
+        devices: [&Device; 2],
+        how: &Build<'_>,
+        apart: bool,
+    ) -> Result<PairSession, SetupError> {
         let (shape, staging_bytes) = Shape::new(net)?;
         let label = format!("{} and {}", devices[0].about.label, devices[1].about.label);
         let fault = |source: CallError| SetupError::Call { device: label.clone(), source };
-        if devices[0].platform != devices[1].platform {
-            return Err(SetupError::TwoDrivers { devices: label });
-        }
-        let context = Context::of(&[devices[0].id, devices[1].id]).map_err(fault)?;
         let devices = devices.map(Device::clone);
-        let queues = Queues::new(&context, &devices, false).map_err(fault)?;
+        let contexts = Contexts::new(&devices, apart).map_err(fault)?;
+        let queues = Queues::new(&contexts, &devices, false).map_err(fault)?;
         let seat = |device: usize| {
             let (queue, net) = (&queues.work[device], &net.parts[device].net);
-            Seat::new(&context, queue, net, weights[device], &devices[device], how)
+            Seat::new(contexts.of(device), queue, net, weights[device], &devices[device], how)
         };
         let seats = [seat(0)?, seat(1)?];
         let staging = Buffer::zeroed(staging_bytes)
             .map_err(|source| SetupError::Host { bytes: staging_bytes, source })?;
-        Ok(PairSession { net: shape, devices, seats, queues, profiled: None, staging, context })
+        Ok(PairSession { net: shape, devices, seats, queues, profiled: None, staging, contexts })
     }
 
     /// The whole net.
@@ -209,6 +258,7 @@ impl PairSession {
             net: &self.net,
             seats: &self.seats,
             queues: &self.queues,
+            contexts: &self.contexts,
             staging: self.staging.as_mut_ptr(),
         };
         let done = run.all(input, output, &mut |_| Ok(()));
@@ -228,13 +278,14 @@ impl PairSession {
             return Err(ArgumentError::StepCount { expected, given }.into());
         }
         if self.profiled.is_none() {
-            let queues = Queues::new(&self.context, &self.devices, true);
+            let queues = Queues::new(&self.contexts, &self.devices, true);
             self.profiled = Some(queues.map_err(|source| self.failed(source))?);
         }
         let run = Run {
             net: &self.net,
             seats: &self.seats,
             queues: self.profiled.as_ref().unwrap_or(&self.queues),
+            contexts: &self.contexts,
             staging: self.staging.as_mut_ptr(),
         };
         let timed = run.all(input, output, &mut |_| Ok(())).and_then(|events| {
@@ -264,6 +315,7 @@ impl PairSession {
             net: &self.net,
             seats: &self.seats,
             queues: &self.queues,
+            contexts: &self.contexts,
             staging: self.staging.as_mut_ptr(),
         };
         let mut look = |number: usize| {
@@ -294,6 +346,7 @@ struct Run<'a> {
     net: &'a Shape,
     seats: &'a [Seat; 2],
     queues: &'a Queues,
+    contexts: &'a Contexts,
     staging: *mut u8,
 }
 
@@ -314,16 +367,16 @@ impl Run<'_> {
         }
         let count = self.net.program.steps.len();
         let mut events: Events = [(), ()].map(|()| (0..count).map(|_| None).collect());
-        // For each transfer when it has left and when it has arrived.
+        // For each transfer when it has left, and when each of its copies has arrived.
         let mut left: Vec<Option<Event>> = self.net.transfers.iter().map(|_| None).collect();
-        let mut arrived: Vec<Option<Event>> = self.net.transfers.iter().map(|_| None).collect();
+        let mut arrived: Vec<Vec<Event>> = self.net.transfers.iter().map(|_| Vec::new()).collect();
         for number in 0..count {
             for (device, events) in events.iter_mut().enumerate() {
                 let Some(step) = self.net.steps[device][number] else { continue };
                 let mut after: Vec<&Event> = Vec::new();
                 for (index, transfer) in self.net.transfers.iter().enumerate() {
                     if transfer.before == number && transfer.from != device {
-                        after.extend(&arrived[index]);
+                        after.extend(arrived[index].last());
                     }
                     if transfer.replaced == Some(number) && transfer.from == device {
                         after.extend(&left[index]);
@@ -337,57 +390,64 @@ impl Run<'_> {
             }
             for index in 0..self.net.transfers.len() {
                 if self.net.transfers[index].after == number {
-                    let [go, come] = self.carry(index, &events)?;
-                    (left[index], arrived[index]) = (go, come);
+                    (left[index], arrived[index]) = self.carry(index, &events)?;
                 }
             }
             each(number)?;
         }
         self.seats[0].end(&self.queues.work[0], output)?;
         self.queues.finish()?;
+        // A copy that failed in one context fails the one in the other without a word.
+        arrived.iter().flatten().try_for_each(Event::succeeded)?;
         std::mem::forget(guard);
         Ok(events)
     }
 
-    /// Queues a transfer; gives the events of its leaving and of its arrival.
-    fn carry(&self, index: usize, events: &Events) -> Result<[Option<Event>; 2], CallError> {
-        let PairTransfer { from, after, ref ranges, .. } = self.net.transfers[index];
+    /// Queues a transfer; gives the events of its leaving and of its copies' arrivals.
+    fn carry(
+        &self,
+        index: usize,
+        events: &Events,
+    ) -> Result<(Option<Event>, Vec<Event>), CallError> {
+        let PairTransfer { from, after, ref rects, .. } = self.net.transfers[index];
         let to = 1 - from;
         // It is in nobody's way there when the other one has come as far.
         let far = events[to][..=after].iter().rev().flatten().next();
-        let (mut left, mut arrived) = (None, None);
+        let (mut left, mut arrived) = (None, Vec::new());
         let mut at = self.net.places[index];
-        for range in ranges {
+        for rect in rects {
             let place = self.staging.wrapping_add(at);
-            let span =
-                |device: usize| Span { mem: &self.seats[device].memory.arena, offset: range.start };
-            let mut gone = None;
+            let [there, here] = [from, to].map(|device| (&self.seats[device].memory.arena, rect));
+            let (mut gone, mut come) = (None, None);
             let made: Vec<&Event> = events[from][after].iter().collect();
             // SAFETY: the session keeps the staging memory, which has room for all transfers, and
-            // waits for the queues before a run ends. This place is this range's alone, and the
-            // copy out of it waits for the copy into it.
+            // waits for the queues before a run ends. This place is this rectangle's alone, and
+            // the copy out of it waits for the copy into it.
             unsafe {
-                self.queues.carry[from].read_later(
-                    span(from),
-                    place,
-                    range.len(),
-                    &made,
-                    Some(&mut gone),
-                )?;
+                self.queues.carry[from].read_later(there, place, &made, Some(&mut gone))?;
                 self.queues.carry[from].flush()?;
-                let before: Vec<&Event> = gone.iter().chain(far).collect();
-                self.queues.carry[to].write_later(
-                    span(to),
-                    place,
-                    range.len(),
-                    &before,
-                    Some(&mut arrived),
-                )?;
+                let stands_in = self.stand_in(to, &gone)?;
+                let gone_there = if stands_in.is_some() { &stands_in } else { &gone };
+                let before: Vec<&Event> = gone_there.iter().chain(far).collect();
+                self.queues.carry[to].write_later(here, place, &before, Some(&mut come))?;
             }
             self.queues.carry[to].flush()?;
             left = gone;
-            at += range.len();
+            arrived.extend(come);
+            at += rect.bytes();
         }
-        Ok([left, arrived])
+        Ok((left, arrived))
+    }
+
+    /// What the device waits for where the event is of another context.
+    fn stand_in(&self, device: usize, event: &Option<Event>) -> Result<Option<Event>, CallError> {
+        match event {
+            Some(event) if self.contexts.are_apart() => {
+                let stand_in = self.contexts.of(device).stand_in()?;
+                event.completes(&stand_in)?;
+                Ok(Some(stand_in))
+            }
+            _ => Ok(None),
+        }
     }
 }

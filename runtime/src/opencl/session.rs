@@ -93,12 +93,6 @@ pub enum SetupError {
         /// Largest block.
         largest: u64,
     },
-    /// Devices that cannot wait for each other.
-    #[error("{devices} have two drivers; a net is split over devices of one")]
-    TwoDrivers {
-        /// Which devices.
-        devices: String,
-    },
     /// What crosses between two devices goes through the host's memory.
     #[error("no memory for {bytes} bytes on their way between two devices: {source}")]
     Host {

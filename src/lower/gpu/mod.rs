@@ -58,7 +58,8 @@ pub fn lower(
     let vectors = Vectors::SSE;
     let node = String::new();
     let out = Lowered::default();
-    let base = Lowering { graph, layouts, vectors, weights, node, out };
+    let halves = parameters.halves;
+    let base = Lowering { graph, layouts, vectors, weights, halves, node, out };
     let mut gpu = Gpu { base, parameters, uses: graph.uses() };
     for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         gpu.base.node.clone_from(&node.name);

@@ -60,6 +60,8 @@ pub struct Parameters {
     pub vector_unroll: usize,
     /// Work-items of a group where each works by itself.
     pub single_items: usize,
+    /// Two such devices share each kernel's work by channels.
+    pub halves: bool,
 }
 
 /// Products that a tile adds up between two barriers.
@@ -103,6 +105,7 @@ impl Parameters {
         vector_items: 256,
         vector_unroll: 8,
         single_items: 128,
+        halves: false,
     };
 
     /// Others that may suit a device better, with names; these first.
@@ -125,6 +128,11 @@ impl Parameters {
             all.push((name, Parameters { vector_items, vector_unroll, ..self }));
         }
         all
+    }
+
+    /// For two such devices that share each kernel's work.
+    pub fn of_two(self) -> Parameters {
+        Parameters { processors: 2 * self.processors, halves: true, ..self }
     }
 
     /// For a device.

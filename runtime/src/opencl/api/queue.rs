@@ -1,7 +1,9 @@
 //! Commands in queues, and their events.
 
-use super::{CallError, Event, Kernel, Mem, Queue, checked, info, number};
+use super::{CallError, Context, Event, Kernel, Mem, Queue, checked, info, number};
+use crate::opencl::Rect;
 use ocl::ffi;
+use std::ffi::c_void;
 use std::ptr;
 
 /// A part of a block of memory, in bytes.
@@ -9,6 +11,19 @@ use std::ptr;
 pub(in crate::opencl) struct Span<'a> {
     pub(in crate::opencl) mem: &'a Mem,
     pub(in crate::opencl) offset: usize,
+}
+
+/// A rectangle as OpenCL takes it: the origin in bytes, rows and slices, and the size.
+struct Corners {
+    origin: [usize; 3],
+    region: [usize; 3],
+}
+
+impl Corners {
+    fn of(rect: &Rect) -> Corners {
+        // All of the beginning counts as bytes of a row: it is added up in any case.
+        Corners { origin: [rect.start, 0, 0], region: [rect.len, rect.rows, rect.slices] }
+    }
 }
 
 impl Queue {
@@ -51,32 +66,53 @@ impl Queue {
         to: Span<'_>,
         bytes: &[u8],
     ) -> Result<(), CallError> {
-        // SAFETY: the caller keeps the bytes until they are read.
-        unsafe { self.write_later(to, bytes.as_ptr(), bytes.len(), &[], None) }
+        self.queued("clEnqueueWriteBuffer", &[], None, |queue, count, list, event| {
+            // SAFETY: the caller keeps the bytes until they are read.
+            unsafe {
+                ffi::clEnqueueWriteBuffer(
+                    queue,
+                    to.mem.0,
+                    ffi::CL_FALSE,
+                    to.offset,
+                    bytes.len(),
+                    bytes.as_ptr().cast(),
+                    count,
+                    list,
+                    event,
+                )
+            }
+        })
     }
 
-    /// Queues a copy to the host.
+    /// Queues a copy of parts of a block to the host, where they lie one behind the other.
     ///
     /// # Safety
-    /// There is room for `len` bytes at `to`, which stays where it is until the queue has finished,
+    /// There is room for the bytes at `to`, which stays where it is until the queue has finished,
     /// and nobody touches it but commands that wait for this one.
     pub(in crate::opencl) unsafe fn read_later(
         &self,
-        from: Span<'_>,
+        from: (&Mem, &Rect),
         to: *mut u8,
-        len: usize,
         after: &[&Event],
         event: Option<&mut Option<Event>>,
     ) -> Result<(), CallError> {
-        self.queued("clEnqueueReadBuffer", after, event, |queue, count, list, event| {
-            // SAFETY: the caller keeps the bytes until they are written.
+        let (mem, rect) = from;
+        let Corners { origin, region } = Corners::of(rect);
+        self.queued("clEnqueueReadBufferRect", after, event, |queue, count, list, event| {
+            // SAFETY: origins and sizes have three numbers; the caller keeps the bytes until they
+            // are written.
             unsafe {
-                ffi::clEnqueueReadBuffer(
+                ffi::clEnqueueReadBufferRect(
                     queue,
-                    from.mem.0,
+                    mem.0,
                     ffi::CL_FALSE,
-                    from.offset,
-                    len,
+                    origin.as_ptr(),
+                    [0; 3].as_ptr(),
+                    region.as_ptr(),
+                    rect.row_pitch,
+                    rect.slice_pitch,
+                    rect.len,
+                    rect.len * rect.rows,
                     to.cast(),
                     count,
                     list,
@@ -89,24 +125,31 @@ impl Queue {
     /// Queues a copy of what [`Queue::read_later`] has brought to the host.
     ///
     /// # Safety
-    /// As for [`Queue::read_later`]; `after` holds the event of that copy.
+    /// As for [`Queue::read_later`]; `after` holds the event of that copy, or one that follows it.
     pub(in crate::opencl) unsafe fn write_later(
         &self,
-        to: Span<'_>,
+        to: (&Mem, &Rect),
         from: *const u8,
-        len: usize,
         after: &[&Event],
         event: Option<&mut Option<Event>>,
     ) -> Result<(), CallError> {
-        self.queued("clEnqueueWriteBuffer", after, event, |queue, count, list, event| {
-            // SAFETY: the caller keeps the bytes until they are read.
+        let (mem, rect) = to;
+        let Corners { origin, region } = Corners::of(rect);
+        self.queued("clEnqueueWriteBufferRect", after, event, |queue, count, list, event| {
+            // SAFETY: origins and sizes have three numbers; the caller keeps the bytes until they
+            // are read.
             unsafe {
-                ffi::clEnqueueWriteBuffer(
+                ffi::clEnqueueWriteBufferRect(
                     queue,
-                    to.mem.0,
+                    mem.0,
                     ffi::CL_FALSE,
-                    to.offset,
-                    len,
+                    origin.as_ptr(),
+                    [0; 3].as_ptr(),
+                    region.as_ptr(),
+                    rect.row_pitch,
+                    rect.slice_pitch,
+                    rect.len,
+                    rect.len * rect.rows,
                     from.cast(),
                     count,
                     list,
@@ -182,7 +225,54 @@ impl Queue {
     }
 }
 
+impl Context {
+    /// An event that stands for one of another context, see [`Event::completes`].
+    pub(in crate::opencl) fn stand_in(&self) -> Result<Event, CallError> {
+        let mut status = 0;
+        // SAFETY: the context exists.
+        let event = unsafe { ffi::clCreateUserEvent(self.0, &mut status) };
+        Event::new("clCreateUserEvent", event, status)
+    }
+}
+
+/// Completes the stand-in that the last argument is, and gives it back.
+extern "C" fn complete(_: ffi::cl_event, status: i32, stand_in: *mut c_void) {
+    // SAFETY: `completes` kept the stand-in for this call. It has no other way to hear of a failure
+    // than its status.
+    unsafe {
+        ffi::clSetUserEventStatus(stand_in, status.min(ffi::CL_COMPLETE));
+        ffi::clReleaseEvent(stand_in);
+    }
+}
+
 impl Event {
+    /// Lets commands of another context wait for this event: its stand-in there is completed as soon
+    /// as this one is, or fails with it. That takes a flush of this event's queue.
+    pub(in crate::opencl) fn completes(&self, stand_in: &Event) -> Result<(), CallError> {
+        // SAFETY: both events exist; the stand-in is kept until `complete` gives it back, here or
+        // when the driver calls it, which it does once.
+        unsafe {
+            checked("clRetainEvent", ffi::clRetainEvent(stand_in.0))?;
+            let done = ffi::CL_COMPLETE;
+            let status = ffi::clSetEventCallback(self.0, done, Some(complete), stand_in.0);
+            if status != 0 {
+                complete(self.0, status, stand_in.0);
+            }
+            checked("clSetEventCallback", status)
+        }
+    }
+
+    /// Whether the command of a queue that has finished did what it should.
+    pub(in crate::opencl) fn succeeded(&self) -> Result<(), CallError> {
+        let bytes = info("clGetEventInfo", |size, value, needed| {
+            let what = ffi::CL_EVENT_COMMAND_EXECUTION_STATUS;
+            // SAFETY: `value` has room for `size` bytes.
+            unsafe { ffi::clGetEventInfo(self.0, what, size, value, needed) }
+        })?;
+        // Of four bytes; a failure is negative.
+        checked("a copy between devices", (number(&bytes) as u32 as i32).min(0))
+    }
+
     /// When the command began and ended, in nanoseconds of the device's clock.
     pub(in crate::opencl) fn times(&self) -> Result<[u64; 2], CallError> {
         let time = |what: u32| {
