@@ -113,6 +113,20 @@ fn convolutions_in_every_tile() {
     }
 }
 
+/// Two groups of rows where there is one of channels.
+#[test]
+fn convolutions_for_two_devices() {
+    let rows = |layers: &str| layers.replace("out_channels: 40", "out_channels: 64");
+    for (index, &(input, layers)) in CONVOLUTIONS.iter().enumerate() {
+        for splits in [1, 3] {
+            let parameters = Parameters { halves: true, ..only(index % 5, splits) };
+            exact(&net(input, &rows(layers)), parameters);
+        }
+    }
+    let vectors = "\n  - {name: a, type: linear, out_features: 96}";
+    exact(&net("[3, 7, 2, 2]", vectors), Parameters { halves: true, ..only(3, 1) });
+}
+
 #[test]
 fn convolutions_with_split_sums() {
     for &(input, layers) in CONVOLUTIONS {

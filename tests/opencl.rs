@@ -4,11 +4,12 @@
 
 mod common;
 
+use alexc::compile::opencl::Schedule;
 use alexc::compile::{self, Options};
 use alexc::opencl as glue;
 use alexc::weights::{self, Random};
 use alexc_codegen::target::Target;
-use alexc_runtime::opencl::{self, Build, Device, Net, Session, SetupError};
+use alexc_runtime::opencl::{self, Build, Device, Net, PairSession, Session, SetupError};
 use alexc_runtime::weights::Weights;
 use common::command::{alexc, failure, stdout};
 use common::{left_out, nets};
@@ -174,18 +175,6 @@ fn early_stages_look_at_the_device() {
 }
 
 #[test]
-fn two_devices_have_one_schedule() {
-    let two = "--device opencl:0.0,opencl:0.1 --schedule gpu";
-    for command in [
-        "run specs/digits.yaml --weights random:1 --input specs/digits/seven.png",
-        "dump specs/digits.yaml --stage plan",
-    ] {
-        let (code, told) = failure(alexc().args(format!("{command} {two}").split(' ')));
-        assert!(code == 2 && told.contains("leave out --schedule gpu"), "{command}: {told}");
-    }
-}
-
-#[test]
 fn three_devices() {
     for command in [
         "run specs/digits.yaml --weights random:1 --input specs/digits/seven.png",
@@ -259,19 +248,27 @@ fn sessions_are_independent() {
     assert_eq!(output, expected);
 }
 
-/// A session on the two halves of the first device, and one on all of it.
-fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
+/// How a net is shared by two devices.
+#[derive(Debug, Clone, Copy)]
+struct Sharing {
+    batch: usize,
+    schedule: Schedule,
+    /// As if they had two drivers.
+    apart: bool,
+}
+
+/// The outputs of a session on the two halves of the first device, and of one on all of it.
+fn two_and_one(net: &str, sharing: Sharing) -> Option<[Vec<f32>; 2]> {
     let halves = ["0.0", "0.1"].map(opencl::choose);
     let [Ok(first), Ok(second)] = halves else {
         left_out("the device has one compute unit, or cannot be divided");
         return None;
     };
-    let (_, graph) = nets::load(net, 1);
+    let (_, graph) = nets::load(net, sharing.batch);
     let options = Options { halves: true, ..Options::new(Target::host().unwrap()) };
-    let target = compile::opencl::Device {
-        schedule: compile::opencl::Schedule::Cpu,
-        ..glue::target(&first)
-    };
+    let target = glue::target(&first);
+    let parameters = target.parameters.of_two();
+    let target = compile::opencl::Device { schedule: sharing.schedule, parameters, ..target };
     let compiled = compile::opencl::compile(&graph, &options, target).unwrap();
     let whole = glue::net(&compiled);
     let split = alexc::split::split(&compiled.net).unwrap();
@@ -283,13 +280,14 @@ fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
     let packed = Arc::new(compile::pack(&compiled.net, &source, 2, |_| ()).unwrap());
     let parts = [0, 1].map(|i| Arc::new(glue::part_weights(&split.parts[i], &packed).unwrap()));
     // Nobody holds much more than half.
-    for part in &parts {
+    for part in parts.iter().filter(|_| sharing.schedule == Schedule::Cpu) {
         let (part, all) = (part.as_bytes().len(), packed.as_bytes().len());
         assert!(part < all * 11 / 20 + 65536, "{net}: {part} of {all}");
     }
     let how = Build { optimise: false, ..Build::default() };
     let weights = [&parts[0], &parts[1]];
-    let mut two = opencl::PairSession::new(&pair, weights, [&first, &second], &how).unwrap();
+    let set_up = if sharing.apart { PairSession::apart } else { PairSession::new };
+    let mut two = set_up(&pair, weights, [&first, &second], &how).unwrap();
     let mut one = Session::new(&whole, &packed, &opencl::choose("0").unwrap(), &how).unwrap();
     let input = Random::new(1).input(whole.program.input_dims.iter().product());
     let mut outputs = [(); 2].map(|()| vec![0.0; whole.program.output_dims.iter().product()]);
@@ -308,13 +306,31 @@ fn two_and_one(net: &str) -> Option<[Vec<f32>; 2]> {
     Some(outputs)
 }
 
-#[test]
-fn two_devices_answer_as_one() {
-    for net in ["digits", "alexnet-2gpu", "squeezenet1_1"] {
-        if let Some([two, one]) = two_and_one(net) {
-            assert_eq!(two, one, "{net}");
+fn answer_as_one(nets: &[(&str, usize)], schedule: Schedule, apart: bool) {
+    for &(net, batch) in nets {
+        let sharing = Sharing { batch, schedule, apart };
+        if let Some([two, one]) = two_and_one(net, sharing) {
+            assert_eq!(two, one, "{net}, {sharing:?}");
         }
     }
+}
+
+#[test]
+fn two_devices_answer_as_one() {
+    let nets = [("digits", 1), ("alexnet-2gpu", 1), ("squeezenet1_1", 1), ("digits", 3)];
+    answer_as_one(&nets, Schedule::Cpu, false);
+}
+
+#[test]
+fn two_gpus_answer_as_one() {
+    let nets = [("digits", 1), ("digits", 3), ("lenet5", 1), ("alexnet-2gpu", 1)];
+    answer_as_one(&nets, Schedule::Gpu, false);
+}
+
+#[test]
+fn two_drivers_answer_as_one() {
+    answer_as_one(&[("digits", 1), ("alexnet-2gpu", 1)], Schedule::Cpu, true);
+    answer_as_one(&[("digits", 2)], Schedule::Gpu, true);
 }
 
 #[test]
@@ -329,11 +345,25 @@ fn the_command_on_two_devices() {
     assert!(text.starts_with(" 96.82 %     7  seven\n"), "{text}");
     let dump = ["dump", "specs/alexnet-2gpu.yaml", "--stage", "plan", "--device", "opencl:0.0,0.1"];
     let plan = stdout(alexc().args(dump));
-    for told in
-        ["two devices: weights ", "ob 0..3", "ob 3..6", "group 1..2", "-> pool2", "<- pool2"]
-    {
+    for told in [
+        "two devices: weights ",
+        "ob 0..3",
+        "ob 3..6",
+        "group 1..2",
+        "-> pool2 84.5 KiB",
+        "<- pool2 84.5 KiB",
+        // Two channels of 55 x 55 pixels before the normalisation, not the map.
+        "<- conv1.tmp 23.6 KiB",
+    ] {
         assert!(plan.contains(told), "{told}: {plan}");
     }
+    let plan = stdout(alexc().args(dump).args(["--schedule", "gpu"]));
+    for told in ["c 0..48", "c 48..96", "<- conv1.tmp 23.6 KiB", "-> pool2 84.5 KiB"] {
+        assert!(plan.contains(told), "{told}: {plan}");
+    }
+    let line = format!("{line} --schedule gpu");
+    let text = stdout(with_cache(&folder).args(line.split(' ')));
+    assert!(text.starts_with(" 96.82 %     7  seven\n"), "{text}");
     let (code, told) = failure(alexc().args(SEVEN.replace("opencl:0", "opencl:0,0,0").split(' ')));
     assert!(code == 4 && told.contains("one or two OpenCL devices"), "{told}");
 }

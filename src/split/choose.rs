@@ -67,6 +67,11 @@ const TWICE: f64 = 1.0;
 pub(super) struct Stale(pub(super) [Ranges; 2]);
 
 impl Stale {
+    /// Where values begin to live: what is there is nobody's.
+    pub(super) fn born(&mut self, places: &Ranges) {
+        self.0.iter_mut().for_each(|stale| *stale = stale.without(places));
+    }
+
     /// What a device must be given before its work.
     pub(super) fn wanted(&self, device: usize, work: &Work) -> Ranges {
         work.loads.intersection(&self.0[device])
@@ -209,8 +214,18 @@ pub(super) fn apply(stale: &mut Stale, candidate: &Candidate) {
     stale.done(candidate);
 }
 
+/// For each step the places of the values that it is the first to mention.
+pub(super) fn births(net: &Prepared) -> Vec<Ranges> {
+    let at = |step: usize| {
+        let born = net.plan.slots.iter().filter(|slot| slot.lifetime.first == step);
+        Ranges::of(born.map(|slot| slot.offset_bytes..slot.offset_bytes + slot.bytes).collect())
+    };
+    (0..net.steps.len()).map(at).collect()
+}
+
 /// The best way for every step.
 pub(super) fn choose(net: &Prepared) -> Vec<Candidate> {
+    let births = births(net);
     let mut stale = Stale::default();
     let mut chosen = Vec::with_capacity(net.steps.len());
     let node = |index: usize| net.lowered.calls.get(index).map(|call| call.node.as_str());
@@ -224,11 +239,17 @@ pub(super) fn choose(net: &Prepared) -> Vec<Candidate> {
             .iter()
             .map(|step| candidates(step, &net.kernels[step.kernel]))
             .collect();
-        let mut search =
-            Search { ways: &ways, best: f64::INFINITY, path: Vec::new(), found: Vec::new() };
+        let mut search = Search {
+            ways: &ways,
+            births: &births[first..end],
+            best: f64::INFINITY,
+            path: Vec::new(),
+            found: Vec::new(),
+        };
         search.from(&stale, 0.0);
         let found = search.found;
-        for (ways, index) in ways.into_iter().zip(found) {
+        for ((ways, index), born) in ways.into_iter().zip(found).zip(&births[first..end]) {
+            stale.born(born);
             if let Some(candidate) = ways.into_iter().nth(index) {
                 apply(&mut stale, &candidate);
                 chosen.push(candidate);
@@ -244,6 +265,7 @@ const LONGEST: usize = 6;
 
 struct Search<'a> {
     ways: &'a [Vec<Candidate>],
+    births: &'a [Ranges],
     best: f64,
     path: Vec<usize>,
     found: Vec<usize>,
@@ -256,6 +278,9 @@ impl Search<'_> {
             self.found.clone_from(&self.path);
             return;
         };
+        let mut born = stale.clone();
+        born.born(&self.births[self.path.len()]);
+        let stale = &born;
         let mut order: Vec<(f64, usize)> =
             ways.iter().enumerate().map(|(i, way)| (spent + cost(stale, way), i)).collect();
         // The cheapest first, so that others are soon given up.

@@ -90,10 +90,12 @@ pub struct SplitError {
 /// Splits a net whose steps are planned for one device.
 pub fn split(net: &Prepared) -> Result<Split, SplitError> {
     let chosen = choose::choose(net);
+    let births = choose::births(net);
     let mut stale = Stale::default();
     let mut builder = Builder { net, origins: [Vec::new(), Vec::new()], parts: Default::default() };
     let mut transfers = Vec::new();
     for (number, candidate) in chosen.iter().enumerate() {
+        stale.born(&births[number]);
         // Both are brought what they want at the same time.
         let before = stale.clone();
         for (device, work) in candidate.works.iter().enumerate() {

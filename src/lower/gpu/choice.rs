@@ -39,6 +39,12 @@ pub(super) struct Extent {
     pub(super) added_later: bool,
 }
 
+/// Groups of a product's rows: those of the operator, or, for two devices, two halves of the only
+/// one, each of whole blocks.
+pub(super) fn row_groups(groups: usize, outputs: usize, p: &Parameters) -> usize {
+    if p.halves && groups == 1 && outputs.is_multiple_of(2 * BLOCK) { 2 } else { groups }
+}
+
 /// Work-items that are at work on a processor at the same time.
 const RESIDENT_ITEMS: usize = 512;
 
@@ -82,12 +88,13 @@ impl Extent {
     }
 
     /// Of a direct convolution.
-    pub(super) fn direct(conv: &Conv, input: Shape) -> Extent {
+    pub(super) fn direct(conv: &Conv, input: Shape, p: &Parameters) -> Extent {
         let [h, w] = conv.window.output_size([input.h(), input.w()]);
         let [kh, kw] = conv.window.kernel;
+        let count = row_groups(conv.groups, conv.out_channels, p);
         Extent {
-            count: conv.groups,
-            outputs: conv.out_channels / conv.groups,
+            count,
+            outputs: conv.out_channels / count,
             columns: input.n() * h * w,
             depth: input.c() / conv.groups * kh * kw,
             inputs: input.len(),
@@ -96,11 +103,18 @@ impl Extent {
     }
 
     /// Of the products of Winograd's method.
-    pub(super) fn points(conv: &Conv, channels: usize, winograd: &Winograd, grid: Grid) -> Extent {
+    pub(super) fn points(
+        conv: &Conv,
+        channels: usize,
+        winograd: &Winograd,
+        grid: Grid,
+        p: &Parameters,
+    ) -> Extent {
         let points = winograd.n() * winograd.n();
+        let groups = row_groups(conv.groups, conv.out_channels, p);
         Extent {
-            count: points * conv.groups,
-            outputs: conv.out_channels / conv.groups,
+            count: points * groups,
+            outputs: conv.out_channels / groups,
             columns: grid.pitch(),
             depth: channels / conv.groups,
             inputs: points * channels * grid.pitch(),
@@ -119,7 +133,7 @@ impl Parameters {
 /// The three kernels of Winograd's method.
 fn winograd_ns(conv: &Conv, input: Shape, winograd: &Winograd, p: &Parameters) -> f64 {
     let grid = Grid::new(conv, winograd, input, p);
-    let extent = Extent::points(conv, input.c(), winograd, grid);
+    let extent = Extent::points(conv, input.c(), winograd, grid, p);
     let products = extent.count * extent.outputs * extent.columns;
     let [h, w] = conv.window.output_size([input.h(), input.w()]);
     let maps = grid.images() * (input.c() * input.h() * input.w() + conv.out_channels * h * w);
@@ -148,7 +162,7 @@ pub(super) fn cheapest(conv: &Conv, input: Shape, most_error: f64, p: &Parameter
         .filter_map(|m| algorithm::winograd(conv, m).filter(fits))
         .map(|winograd| (winograd.m, winograd_ns(conv, input, &winograd, p)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
-    let direct = Extent::direct(conv, input);
+    let direct = Extent::direct(conv, input, p);
     match by_tiles {
         Some((m, time))
             if suits(conv)

@@ -11,7 +11,7 @@ mod points;
 
 pub(super) use points::QUAD;
 
-use super::choice::{Choice, Extent};
+use super::choice::{Choice, Extent, row_groups};
 use super::parameters::DEPTH;
 use super::{Gpu, finish, shared};
 use crate::graph::{Conv, Linear};
@@ -24,8 +24,10 @@ use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
 /// A matrix product, or several side by side.
 pub(super) struct Product<'a> {
-    /// Groups of the convolution.
+    /// Groups of the convolution, or of rows, see [`super::choice::row_groups`].
     pub(super) groups: usize,
+    /// From the first channel that one group reads to that of the next; 0 where all read the same.
+    pub(super) group_channels: usize,
     /// Output channels of a group.
     pub(super) outputs: usize,
     /// Products in a sum.
@@ -93,9 +95,11 @@ impl Gpu<'_> {
             batch_norm: conv.batch_norm.clone(),
             len: conv.out_channels,
         });
+        let groups = row_groups(conv.groups, conv.out_channels, self.parameters);
         self.product(&Product {
-            groups: conv.groups,
-            outputs,
+            groups,
+            group_channels: if conv.groups > 1 { channels } else { 0 },
+            outputs: conv.out_channels / groups,
             depth: channels * kh * kw,
             input,
             columns: if by_blocks { Columns::ByBlocks(conv) } else { Columns::Flat(conv) },
@@ -130,9 +134,14 @@ impl Gpu<'_> {
             batch_norm: None,
             len: linear.out_features,
         });
+        let groups = match il.n {
+            1 => 1,
+            _ => row_groups(1, linear.out_features, self.parameters),
+        };
         let product = Product {
-            groups: 1,
-            outputs: linear.out_features,
+            groups,
+            group_channels: 0,
+            outputs: linear.out_features / groups,
             depth,
             input,
             columns: Columns::Vectors,
@@ -468,7 +477,7 @@ impl<'a> Writer<'a> {
         (channel, y, x): (&Affine, &Affine, &Affine),
     ) -> At {
         let il = self.product.input.layout;
-        let first = &place.group * (il.c / conv.groups);
+        let first = &place.group * self.product.group_channels;
         let at = &pixel.image * il.image() + (first + channel) * il.plane() + y * il.row() + x;
         let mut at = self.within_images(at.into(), &pixel.image);
         let padding = conv.window.padding;

@@ -37,6 +37,7 @@ impl Gpu<'_> {
         });
         let product = Product {
             groups: 1,
+            group_channels: 0,
             outputs: conv.out_channels,
             depth: reach.blocks * kh * kw,
             input,

@@ -6,7 +6,7 @@
 //! other transform tiles next to each other, and so store in order. An item keeps all points of its
 //! tile in registers.
 
-use super::choice::Extent;
+use super::choice::{Extent, row_groups};
 use super::product::{Columns, Product, QUAD};
 use super::{Gpu, Parameters, finish};
 use crate::graph::{Conv, Padding};
@@ -141,7 +141,7 @@ impl Gpu<'_> {
         let (il, ol) = (input.layout, output.layout);
         let points = winograd.n() * winograd.n();
         let grid = Grid::new(conv, winograd, Shape::map(il.n, il.c, il.h, il.w), self.parameters);
-        let extent = Extent::points(conv, il.c, winograd, grid);
+        let extent = Extent::points(conv, il.c, winograd, grid, self.parameters);
         let choice = extent.choose(self.parameters);
 
         let transformed = self.base.temporary(grid.layout(points, il.c));
@@ -170,7 +170,8 @@ impl Gpu<'_> {
             let fused: Vec<Fused> =
                 fused.iter().map(|step| step.images(first, grid.images)).collect();
             let product = Product {
-                groups: conv.groups,
+                groups: row_groups(conv.groups, conv.out_channels, self.parameters),
+                group_channels: if conv.groups > 1 { extent.depth } else { 0 },
                 outputs: extent.outputs,
                 depth: extent.depth,
                 input: transformed,

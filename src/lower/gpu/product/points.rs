@@ -36,7 +36,7 @@ impl Writer<'_> {
         for (load, &reg) in right.iter().enumerate() {
             let k = step * super::DEPTH + &place.row + load * self.row_step();
             let k = if self.overhangs() { b.var("channel", k) } else { k };
-            let channel = &place.group * depth + &k;
+            let channel = &place.group * self.product.group_channels + &k;
             let mut at = self.quad(b, place, layout, &channel, &place.fast);
             if self.overhangs() {
                 at = at.within(&k, depth);
