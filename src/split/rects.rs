@@ -60,7 +60,7 @@ mod tests {
         let rows = |first: usize| (0..3).map(move |row| first + row * 8..first + row * 8 + 4);
         let two: Vec<_> = [0, 40, 80].into_iter().flat_map(rows).collect();
         assert_eq!(rects(&two), [Rect { start: 0, slices: 3, slice_pitch: 40, ..one }]);
-        assert_eq!(rects(&[5..9]), [Rect::row(5..9)]);
+        assert_eq!(rects(&[5..9, 20..21]), [Rect::row(5..9), Rect::row(20..21)]);
         assert_eq!(rects(&[]), []);
     }
 
