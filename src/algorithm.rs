@@ -4,7 +4,7 @@
 use crate::graph::{Conv, Graph, Node, Op, Padding, Window};
 use crate::layout::BLOCK;
 use crate::shape::Shape;
-use crate::winograd::Winograd;
+use crate::winograd::{Cover, Winograd, point_sets};
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -273,7 +273,7 @@ impl SpaceToDepth {
         Some(SpaceToDepth {
             s,
             channels: input.c() * s * s,
-            size: outputs.map(|output| output.div_ceil(m) * m + winograd.r - 1),
+            size: outputs.map(|output| Cover::new(&winograd, output).inputs()),
             conv: Conv { window, ..conv.clone() },
             winograd,
         })
@@ -353,9 +353,9 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64) -> Algorith
     best.1
 }
 
-/// Tiles of a map.
-fn tiles(winograd: &Winograd, [h, w]: [usize; 2], images: f64) -> f64 {
-    (h.div_ceil(winograd.m) * w.div_ceil(winograd.m)) as f64 * images
+/// How tiles cover a map.
+fn covers(winograd: &Winograd, size: [usize; 2]) -> [Cover; 2] {
+    size.map(|size| Cover::new(winograd, size))
 }
 
 fn transforms_cost(
@@ -366,7 +366,9 @@ fn transforms_cost(
     outputs: f64,
 ) -> f64 {
     let (m, n) = (winograd.m as f64, winograd.n() as f64);
-    tiles(winograd, size, images) * n * n * (inputs * n + outputs * m) * TRANSFORM_COST
+    let [rows, columns] = covers(winograd, size);
+    let products = (rows.products() * columns.products()) as f64 * images;
+    products * (inputs * n + outputs * m) * TRANSFORM_COST
 }
 
 /// Cost of Winograd's method for one group (of several: for all of their outputs).
@@ -377,8 +379,11 @@ fn tiles_cost(
     inputs: f64,
     outputs: f64,
 ) -> f64 {
-    let n = winograd.n() as f64;
-    let products = products_cost(n * n * inputs * outputs, tiles(winograd, size, images));
+    let [rows, columns] = covers(winograd, size);
+    let products: f64 = point_sets(&rows, &columns)
+        .iter()
+        .map(|set| products_cost(set.count as f64 * inputs * outputs, set.tiles as f64 * images))
+        .sum();
     products + transforms_cost(winograd, size, images, inputs, outputs)
 }
 
@@ -391,15 +396,14 @@ pub fn halo(conv: &Conv, algorithm: Algorithm, input: Shape) -> Padding {
         Algorithm::SpaceToDepth { .. } => return Padding::default(),
         Algorithm::Winograd { m } => m,
     };
-    let [h, w] = conv.window.output_size([input.h(), input.w()]);
-    let [kh, kw] = conv.window.kernel;
+    let Some(winograd) = winograd(conv, m) else { return padding };
+    let [rows, columns] = covers(&winograd, conv.window.output_size([input.h(), input.w()]));
     // The last tile may reach past what the outputs need.
-    let after = |output: usize, kernel: usize, before: usize, size: usize| {
-        (output.div_ceil(m) * m + kernel - 1).saturating_sub(before + size)
-    };
+    let after =
+        |cover: Cover, before: usize, size: usize| cover.inputs().saturating_sub(before + size);
     Padding {
-        bottom: padding.bottom.max(after(h, kh, padding.top, input.h())),
-        right: padding.right.max(after(w, kw, padding.left, input.w())),
+        bottom: padding.bottom.max(after(rows, padding.top, input.h())),
+        right: padding.right.max(after(columns, padding.left, input.w())),
         ..padding
     }
 }

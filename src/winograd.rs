@@ -33,6 +33,17 @@ impl Matrix {
     fn set(&mut self, i: usize, j: usize, value: f64) {
         self.values[i * self.columns + j] = value;
     }
+
+    /// The first `rows` rows of the first `columns` columns.
+    pub fn corner(&self, rows: usize, columns: usize) -> Matrix {
+        let mut corner = Matrix::zeros(rows, columns);
+        for i in 0..rows {
+            for j in 0..columns {
+                corner.set(i, j, self.at(i, j));
+            }
+        }
+        corner
+    }
 }
 
 /// Largest `m + r - 1` for which points are known.
@@ -127,6 +138,140 @@ impl Winograd {
     }
 }
 
+/// How tiles lie along one axis of a map: some that keep all `m` outputs, then some that keep
+/// fewer.
+///
+/// The point at infinity, which is the last one, counts for the last output of a tile alone, and
+/// only it needs the tile's last input. So a tile that keeps fewer outputs does without both: what
+/// is left is F(m - 1, r) by the same finite points, with the same weights. 13 outputs are a tile of
+/// 7 and one of 6, by 9 + 8 products instead of 18.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cover {
+    /// Points of a tile that keeps all.
+    n: usize,
+    /// Outputs of a tile that keeps all.
+    m: usize,
+    /// Tiles that keep all outputs.
+    pub full: usize,
+    /// Tiles behind them that keep fewer.
+    pub short: usize,
+    /// Outputs that each of those keeps.
+    kept: usize,
+}
+
+/// Tiles of one kind along an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// First tile.
+    pub first: usize,
+    /// Tiles.
+    pub count: usize,
+    /// First output of the first tile.
+    pub start: usize,
+    /// Outputs that each tile keeps, which is also the way from one to the next.
+    pub kept: usize,
+    /// Points, and inputs, of each tile.
+    pub points: usize,
+}
+
+impl Cover {
+    /// Tiles of F(m, r) over `size` outputs.
+    pub fn new(winograd: &Winograd, size: usize) -> Cover {
+        let (m, n) = (winograd.m, winograd.n());
+        let tiles = size.div_ceil(m);
+        let lack = tiles * m - size;
+        let (short, kept) = match lack {
+            0 => (0, m),
+            // Each tile that lacks an output lacks one.
+            _ if lack < tiles => (lack, m - 1),
+            _ => (1, size % m),
+        };
+        Cover { n, m, full: tiles - short, short, kept }
+    }
+
+    /// Tiles in all.
+    pub fn tiles(&self) -> usize {
+        self.full + self.short
+    }
+
+    /// Tiles that have the finite points, or the one at infinity.
+    pub fn tiles_at(&self, infinity: bool) -> usize {
+        if infinity { self.full } else { self.tiles() }
+    }
+
+    /// Products along the axis.
+    pub fn products(&self) -> usize {
+        self.full * self.n + self.short * (self.n - 1)
+    }
+
+    /// Inputs from the first that a tile reads to the last.
+    pub fn inputs(&self) -> usize {
+        self.parts().last().map_or(0, |p| p.start + (p.count - 1) * p.kept + p.points)
+    }
+
+    /// The kinds of tiles that there are.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let Cover { n, m, full, short, kept } = *self;
+        [
+            Part { first: 0, count: full, start: 0, kept: m, points: n },
+            Part { first: full, count: short, start: full * m, kept, points: n - 1 },
+        ]
+        .into_iter()
+        .filter(|part| part.count > 0)
+    }
+}
+
+/// As in `3*5+3*4`: three tiles of five outputs, then three of four.
+impl std::fmt::Display for Cover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in self.parts() {
+            let plus = if part.first > 0 { "+" } else { "" };
+            write!(f, "{plus}{}*{}", part.count, part.kept)?;
+        }
+        Ok(())
+    }
+}
+
+/// The place of point (y, x) among the `n * n` points of a tile: points that are finite on both
+/// axes come first, then those with x, those with y, and the one with both at infinity.
+pub fn point(n: usize, y: usize, x: usize) -> usize {
+    let finite = n - 1;
+    match (y < finite, x < finite) {
+        (true, true) => y * finite + x,
+        (true, false) => finite * finite + y,
+        (false, true) => finite * finite + finite + x,
+        (false, false) => n * n - 1,
+    }
+}
+
+/// Points that follow one another and that equally many tiles have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PointSet {
+    /// Place of the first.
+    pub first: usize,
+    /// Points.
+    pub count: usize,
+    /// Tiles of one map that have them.
+    pub tiles: usize,
+}
+
+/// The sets of points of a map, in the order of [`point`].
+pub fn point_sets(rows: &Cover, columns: &Cover) -> Vec<PointSet> {
+    let n = rows.n;
+    let mut sets: Vec<PointSet> = Vec::new();
+    for (y, x) in [(0, 0), (0, n - 1), (n - 1, 0), (n - 1, n - 1)] {
+        let along = |at: usize| if at == 0 { n - 1 } else { 1 };
+        let tiles = rows.tiles_at(y > 0) * columns.tiles_at(x > 0);
+        let (first, count) = (point(n, y, x), along(y) * along(x));
+        match sets.last_mut() {
+            Some(last) if last.tiles == tiles => last.count += count,
+            _ => sets.push(PointSet { first, count, tiles }),
+        }
+    }
+    sets.retain(|set| set.tiles > 0);
+    sets
+}
+
 /// Coefficients, lowest first, of the product of (x - root).
 ///
 /// Roots of opposite sign are multiplied first, as x^2 - root^2: coefficients that vanish are
@@ -158,7 +303,7 @@ fn polynomial(roots: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_PRODUCTS, Winograd};
+    use super::{Cover, MOST_PRODUCTS, PointSet, Winograd, point, point_sets};
 
     fn apply(matrix: &super::Matrix, x: &[f64]) -> Vec<f64> {
         (0..matrix.rows)
@@ -187,6 +332,66 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tiles_that_keep_fewer_do_without_infinity() {
+        for r in 2..=5 {
+            for m in 2..=9 {
+                let Some(w) = Winograd::new(m, r) else { continue };
+                for size in 1..=60 {
+                    let cover = Cover::new(&w, size);
+                    let d: Vec<f64> =
+                        (0..cover.inputs()).map(|i| ((i * 7 + 3) % 11) as f64 - 5.0).collect();
+                    let g: Vec<f64> = (0..r).map(|i| ((i * 5 + 2) % 7) as f64 - 3.0).collect();
+                    let weights = apply(&w.weight, &g);
+                    let mut y = Vec::new();
+                    let mut products = 0;
+                    for part in cover.parts() {
+                        assert_eq!(
+                            (part.start, part.first > 0),
+                            (y.len(), part.first == cover.full && part.first > 0)
+                        );
+                        let n = part.points;
+                        for tile in 0..part.count {
+                            let from = part.start + tile * part.kept;
+                            let values = apply(&w.input.corner(n, n), &d[from..from + n]);
+                            let values: Vec<f64> =
+                                values.iter().zip(&weights).map(|(a, b)| a * b).collect();
+                            products += n;
+                            y.extend(apply(&w.output.corner(part.kept, n), &values));
+                        }
+                    }
+                    assert_eq!((y.len(), products), (size, cover.products()), "F({m}, {r})");
+                    for (i, y) in y.iter().enumerate() {
+                        let direct: f64 = (0..r).map(|k| g[k] * d[i + k]).sum();
+                        assert!(
+                            (y - direct).abs() < 1e-8,
+                            "F({m}, {r}) of {size}, {i}: {y} {direct}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn alexnets_maps_are_covered_without_waste() {
+        let cover = |m, r, size| Cover::new(&Winograd::new(m, r).unwrap(), size);
+        // 7 + 6, and 5 + 5 + 5 + 4 + 4 + 4.
+        let (small, large) = (cover(7, 3, 13), cover(5, 5, 27));
+        assert_eq!((small.full, small.short, small.products(), small.inputs()), (1, 1, 17, 15));
+        assert_eq!((large.full, large.short, large.products(), large.inputs()), (3, 3, 51, 31));
+        assert_eq!((small.to_string(), large.to_string()), ("1*7+1*6".into(), "3*5+3*4".into()));
+        let set = |first, count, tiles| PointSet { first, count, tiles };
+        assert_eq!(point_sets(&small, &small), [set(0, 64, 4), set(64, 16, 2), set(80, 1, 1)]);
+        let exact = cover(7, 3, 14);
+        assert_eq!(point_sets(&exact, &exact), [set(0, 81, 4)]);
+        // A map smaller than a tile needs no point at infinity.
+        assert_eq!(point_sets(&cover(7, 3, 5), &exact), [set(0, 72, 2)]);
+        let mut places: Vec<usize> = (0..81).map(|i| point(9, i / 9, i % 9)).collect();
+        places.sort_unstable();
+        assert!(places.into_iter().eq(0..81));
     }
 
     #[test]

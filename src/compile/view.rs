@@ -2,8 +2,8 @@
 
 use super::Prepared;
 use crate::algorithm::Algorithm;
-use crate::graph::{Op, ValueId};
-use crate::winograd::Winograd;
+use crate::graph::{Conv, Node, Op, ValueId};
+use crate::winograd::{Cover, Winograd};
 use alexc_runtime::container::checksum;
 
 impl Prepared {
@@ -40,6 +40,12 @@ impl Prepared {
         list
     }
 
+    /// Rows and columns of what a convolution computes.
+    fn map_of(&self, node: &Node, conv: &Conv) -> [usize; 2] {
+        let input = self.fused.values[node.inputs[0].index()].shape;
+        conv.window.output_size([input.h(), input.w()])
+    }
+
     /// The fused graph with the algorithm, the layout and the expected error of each node.
     pub fn fused_text(&self, layer: Option<&str>) -> String {
         let node = layer.and_then(|layer| self.node_of(layer));
@@ -54,12 +60,13 @@ impl Prepared {
             }
             let how = match (&n.op, algorithm) {
                 (Op::Conv(conv), Algorithm::Winograd { m }) => {
-                    winograd_text(m, conv.window.kernel[0])
+                    winograd_text(m, conv.window.kernel[0], self.map_of(n, conv))
                 }
                 (Op::Conv(conv), Algorithm::SpaceToDepth { m }) => {
                     let s = conv.window.stride[0];
                     let r = conv.window.kernel[0].div_ceil(s);
-                    format!("space to depth by {s}, then {}", winograd_text(m, r))
+                    let text = winograd_text(m, r, self.map_of(n, conv));
+                    format!("space to depth by {s}, then {text}")
                 }
                 (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
                 _ => "-".to_owned(),
@@ -76,8 +83,11 @@ impl Prepared {
     }
 }
 
-/// F(m x m, r x r) with its expected error.
-fn winograd_text(m: usize, r: usize) -> String {
-    let error = Winograd::new(m, r).map_or(1.0, |winograd| winograd.expected_error());
-    format!("winograd F({m}x{m},{r}x{r}), expected error {error}x direct")
+/// F(m x m, r x r) with its expected error, and how tiles cover the rows and columns of a map.
+fn winograd_text(m: usize, r: usize, map: [usize; 2]) -> String {
+    let Some(winograd) = Winograd::new(m, r) else { return String::new() };
+    let error = winograd.expected_error();
+    let [rows, columns] = map.map(|size| Cover::new(&winograd, size).to_string());
+    let tiles = if rows == columns { rows } else { format!("{rows} by {columns}") };
+    format!("winograd F({m}x{m},{r}x{r}), tiles {tiles}, expected error {error}x direct")
 }

@@ -4,7 +4,7 @@
 use crate::graph::{BatchNorm, Tensor};
 use crate::layout::BLOCK;
 use crate::weights::TensorSource;
-use crate::winograd::Winograd;
+use crate::winograd::{Winograd, point};
 use std::ops::Range;
 
 /// One buffer of packed weights.
@@ -28,7 +28,8 @@ pub enum Pack {
         starts: Vec<usize>,
     },
     /// Kernels of a convolution transformed for Winograd's method:
-    /// `[output block][point][input block of its reach][input lane][BLOCK outputs]`.
+    /// `[output block][point][input block of its reach][input lane][BLOCK outputs]`, points in the
+    /// order of [`point`].
     Winograd {
         /// `[out_channels, in_channels / groups, k, k]`, with r = ceil(k / phases).
         weight: Tensor,
@@ -307,7 +308,7 @@ impl Kernels<'_> {
         let kernels = self.source.slice(self.weight, first * len..(first + lanes) * len);
         let mut taps = vec![[0.0f64; BLOCK]; r * r];
         let mut half = vec![[0.0f64; BLOCK]; n * r];
-        let point = in_blocks * in_block * BLOCK;
+        let panel = in_blocks * in_block * BLOCK;
         for group in first / outputs_of_group..=(first + lanes - 1) / outputs_of_group {
             for i in 0..inputs {
                 // Outputs of other groups do not read this channel.
@@ -344,7 +345,7 @@ impl Kernels<'_> {
                         for k in 0..r {
                             add_scaled(&mut total, winograd.weight.at(x, k), &half[y * r + k]);
                         }
-                        let at = (y * n + x) * point + row * BLOCK;
+                        let at = point(n, y, x) * panel + row * BLOCK;
                         for (out, value) in out[at..at + BLOCK].iter_mut().zip(total) {
                             *out += value as f32;
                         }

@@ -15,7 +15,7 @@ use crate::lower::conv::Reach;
 use crate::lower::pack::Pack;
 use crate::lower::{Draft, Fused, Operand, declare_addends, transform};
 use crate::shape::Shape;
-use crate::winograd::{Matrix, Winograd};
+use crate::winograd::{Matrix, Winograd, point};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, Binary, DType, Reg};
 
@@ -220,10 +220,9 @@ impl Gpu<'_> {
             .collect();
         let layout = transformed.layout;
         let first = &place.channel * layout.plane() + &place.tile;
-        for (point, value) in
-            both_sides(b, &winograd.input, &values).into_iter().flatten().enumerate()
+        for (i, value) in both_sides(b, &winograd.input, &values).into_iter().flatten().enumerate()
         {
-            b.store(to, &first + point * layout.image(), value);
+            b.store(to, &first + point(n, i / n, i % n) * layout.image(), value);
         }
         self.base.call(draft);
     }
@@ -248,13 +247,14 @@ impl Gpu<'_> {
         let b = &mut draft.b;
         let place = grid.place(b, ol.c);
         let first = &place.channel * layout.plane() + &place.tile;
-        let at = |point: usize| &first + point * layout.image();
+        let at = |y: usize, x: usize| &first + point(n, y, x) * layout.image();
         let values: Vec<Vec<Reg>> =
-            (0..n).map(|y| (0..n).map(|x| b.load(1, from, at(y * n + x))).collect()).collect();
+            (0..n).map(|y| (0..n).map(|x| b.load(1, from, at(y, x))).collect()).collect();
         let more = parts.layout.n / layout.n - 1;
         b.repeat("part", more, |b, part| {
-            for (point, &value) in values.iter().flatten().enumerate() {
-                let next = b.load(1, from, at(point) + &part * layout.len() + layout.len());
+            for (i, &value) in values.iter().flatten().enumerate() {
+                let at = at(i / n, i % n);
+                let next = b.load(1, from, at + &part * layout.len() + layout.len());
                 b.binary_into(Binary::Add, value, value, next);
             }
         });

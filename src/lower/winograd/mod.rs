@@ -1,0 +1,169 @@
+//! Convolution by Winograd's method, in three kinds of kernels: tiles of the input to the points,
+//! for each point a matrix product over the channels, and the points back to tiles of the output,
+//! where bias and epilogue follow.
+//!
+//! Points lie as `[point][block of channels][tile][BLOCK]`, so that a matrix product reads its
+//! tiles as a direct convolution reads its pixels. Points at infinity have fewer tiles than the
+//! others, see [`Cover`].
+
+mod products;
+mod transforms;
+
+use super::conv::Reach;
+use super::pack::Pack;
+use super::{Fused, Lowering, Operand};
+use crate::graph::Conv;
+use crate::layout::BLOCK;
+use crate::winograd::{Cover, Winograd, point_sets};
+use alexc_codegen::builder::{Affine, Builder};
+use products::Product;
+
+/// The method's parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiles<'a> {
+    pub(super) winograd: &'a Winograd,
+    /// Stride whose phases lie as channels in the input (1: none do).
+    pub(super) phases: usize,
+}
+
+/// How maps are cut into tiles, and which maps are at work: some consecutive images of every part
+/// of the batch. Parts come first in every parallel space, so that each thread finds in its own
+/// caches what it left there.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    rows: Cover,
+    columns: Cover,
+    /// Parts of the batch.
+    parts: usize,
+    /// Images from one part to the next.
+    share: usize,
+    /// Images of each part that are at work.
+    images: usize,
+}
+
+impl Grid {
+    /// Tiles of a map.
+    fn map_tiles(self) -> usize {
+        self.rows.tiles() * self.columns.tiles()
+    }
+
+    /// From the first image at work to the last one.
+    fn span(self) -> usize {
+        (self.parts - 1) * self.share + self.images
+    }
+
+    /// The parallel dimensions of the images: (index in the batch, counted from the first image
+    /// at work; index among those at work).
+    fn images(self, b: &mut Builder) -> (Affine, Affine) {
+        let part = b.parallel("half", self.parts);
+        let image = b.parallel("n", self.images);
+        (&part * self.share + &image, &part * self.images + image)
+    }
+}
+
+impl Lowering<'_> {
+    pub(super) fn winograd(
+        &mut self,
+        conv: &Conv,
+        tiles: Tiles<'_>,
+        input: Operand,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let Tiles { winograd, phases } = tiles;
+        let images = output.layout.n;
+        let points = winograd.n() * winograd.n();
+        let reach = Reach::new(conv, &input.layout);
+        let out_blocks = reach.starts.len();
+        let rows = Cover::new(winograd, output.layout.h);
+        let columns = Cover::new(winograd, output.layout.w);
+        let blocks = input.layout.blocks() + out_blocks;
+        let weights_bytes = 4 * points * reach.blocks * out_blocks * BLOCK * BLOCK;
+        let split = images.is_multiple_of(PARTS) && weights_bytes <= SHARED_BYTES;
+        let parts = if split { PARTS } else { 1 };
+        let share = images / parts;
+        let map_tiles = rows.tiles() * columns.tiles();
+        let at_once = images_at_once(share, map_tiles, 4 * points * blocks * BLOCK);
+        let grid = Grid { rows, columns, parts, share, images: at_once };
+        let step = |blocks: usize| point_step(blocks, grid.map_tiles() * parts * at_once * BLOCK);
+        let to_len = points * step(input.layout.blocks());
+        let from_len = points * step(out_blocks);
+        let transformed = self.temporary_elements(to_len);
+        let products = self.temporary_elements(from_len);
+        let weights = self.pack(Pack::Winograd {
+            weight: conv.weight.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            groups: conv.groups,
+            m: winograd.m,
+            phases,
+            in_block: BLOCK,
+            in_blocks: reach.blocks,
+            starts: reach.starts.clone(),
+        });
+        let bias = self.pack(Pack::Bias {
+            bias: conv.bias.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            len: out_blocks * BLOCK,
+        });
+        let product = Product {
+            n: winograd.n(),
+            parts,
+            images: at_once,
+            in_blocks: input.layout.blocks(),
+            out_blocks,
+            reach_blocks: reach.blocks,
+            steps: [step(input.layout.blocks()), step(out_blocks)],
+            buffers: [transformed, weights, products],
+        };
+        let span = grid.span();
+        for first in (0..share).step_by(at_once) {
+            let input = input.images(first, span);
+            let output = output.images(first, span);
+            let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, span)).collect();
+            let to = (transformed, product.steps[0]);
+            self.transform_input(conv, winograd, grid, input, to);
+            for set in point_sets(&rows, &columns) {
+                match reach.pattern() {
+                    Some((outer, inner, step)) => self.multiply_points(&product, set, |b| {
+                        let o = b.parallel("group", outer);
+                        let i = b.parallel("ob", inner);
+                        (&o * inner + i, o * step)
+                    }),
+                    None => {
+                        for (ob, &start) in reach.starts.iter().enumerate() {
+                            self.multiply_points(&product, set, |_| (ob.into(), start.into()));
+                        }
+                    }
+                }
+            }
+            let from = (products, product.steps[1]);
+            self.transform_output(winograd, grid, from, bias, output, &fused);
+        }
+    }
+}
+
+/// Images of a part that go through the three kernels together: so few that what lies between them stays
+/// in the caches, but enough tiles that weights are read for more than a register tile of them.
+fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
+    const BYTES: usize = 6 << 20;
+    const TILES: usize = 48;
+    let fits = |count: &usize| {
+        images.is_multiple_of(*count)
+            && (count * tiles * tile_bytes <= BYTES || (count - 1) * tiles < TILES)
+    };
+    (1..=images).rev().find(fits).unwrap_or(1)
+}
+
+/// Elements from a point to the next one: a cache line more than they need, since the same place of
+/// all points, which the transforms visit together, may not fall into one set of the cache.
+fn point_step(blocks: usize, plane: usize) -> usize {
+    blocks * plane + BLOCK
+}
+
+/// Parts of a batch whose images go through the kernels side by side, for as many threads.
+const PARTS: usize = 2;
+
+/// Transformed weights of up to this many bytes, which then every thread reads, for maps of its own.
+/// Larger ones are split between the threads, which share the maps: between cores without a common
+/// cache, shared bytes cost most.
+const SHARED_BYTES: usize = 2 << 20;

@@ -1,0 +1,158 @@
+//! The matrix products of Winograd's method.
+
+use super::super::conv::TileShape;
+use super::super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
+use super::super::{Argument, Draft, Lowering};
+use crate::layout::BLOCK;
+use crate::winograd::PointSet;
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, Reg};
+
+/// What `multiply_points` multiplies.
+pub(super) struct Product {
+    /// Points of one axis.
+    pub(super) n: usize,
+    /// Parts of the batch.
+    pub(super) parts: usize,
+    /// Images of each part.
+    pub(super) images: usize,
+    pub(super) in_blocks: usize,
+    pub(super) out_blocks: usize,
+    /// Input blocks of one output block.
+    pub(super) reach_blocks: usize,
+    /// Elements from a point to the next one, of the transformed input and of the products.
+    pub(super) steps: [usize; 2],
+    /// Transformed input, weights, products.
+    pub(super) buffers: [Argument; 3],
+}
+
+impl Lowering<'_> {
+    /// For each point of a set: tiles x input channels times input channels x output channels.
+    pub(super) fn multiply_points(
+        &mut self,
+        product: &Product,
+        set: PointSet,
+        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+    ) {
+        let &Product { n, parts, images, in_blocks, out_blocks, reach_blocks, steps, buffers } =
+            product;
+        let points = n * n;
+        let tiles = set.tiles * images;
+        let plane = tiles * parts * BLOCK;
+        let lanes = self.vectors.lanes;
+        let width = usize::from(lanes);
+        let shape = TileShape::for_vectors(self.vectors);
+        let panel = reach_blocks * BLOCK * BLOCK;
+        let mut draft = Draft::new("multiply_points");
+        let [from_step, to_step] = steps;
+        let v_buffer = draft.buffer("points", buffers[0], points * from_step, Access::Read);
+        let u_buffer =
+            draft.buffer("weights", buffers[1], out_blocks * points * panel, Access::Read);
+        let m_buffer = draft.buffer("products", buffers[2], points * to_step, Access::ReadWrite);
+        let b = &mut draft.b;
+        // Small inputs stay in the second-level cache while the weights stream past once, in
+        // their order; large ones are kept point by point.
+        let inputs_stay = 4 * set.count * in_blocks * tiles * BLOCK <= INPUT_BYTES;
+        let part = b.parallel("half", parts);
+        let own = &part * (tiles * BLOCK);
+        let (point, (ob, first)) = if inputs_stay {
+            let place = place(b);
+            (b.parallel("point", set.count), place)
+        } else {
+            (b.parallel("point", set.count), place(b))
+        };
+        let point = point + set.first;
+        // A stream that is read in order needs no hints (they made it slower); one that jumps from
+        // panel to panel does.
+        let ahead = (!inputs_stay).then_some(points * panel);
+        let from = &point * from_step + first * plane + &own;
+        let weights = (&ob * points + &point) * panel;
+        let to = &point * to_step + &ob * plane + &own;
+        let chunk_blocks = largest_divisor(reach_blocks, (PANEL_ROWS / BLOCK).max(1));
+        let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
+        let chunk_blocks = reach_blocks / chunks;
+        let sum_blocks = largest_divisor(chunk_blocks, most_summed(n));
+        let loops = [
+            Reduction {
+                name: "cb",
+                count: sum_blocks,
+                input_step: plane,
+                weight_step: BLOCK * BLOCK,
+            },
+            Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
+        ];
+        for chunk in 0..chunks {
+            let from = &from + chunk * chunk_blocks * plane;
+            let weights = &weights + chunk * chunk_blocks * BLOCK * BLOCK;
+            b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
+                let lane = &part * (shape.vectors * width);
+                let mut done = 0;
+                let kinds = split(tiles, shape.pixels);
+                let last = kinds.len() - 1;
+                for (kind, (count, pixels)) in kinds.into_iter().enumerate() {
+                    b.repeat("tile", count, |b, t| {
+                        let first_tile = &t * pixels + done;
+                        let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
+                        let at = |v: usize, p: usize| {
+                            &to + (&first_tile + p) * BLOCK + &lane + v * width
+                        };
+                        // Each sum begins at zero and joins those before it at its end.
+                        let sum = |b: &mut Builder, sum: &Affine, first: bool| {
+                            let block = sum * sum_blocks;
+                            let from = &from + &block * plane + &first_tile * BLOCK;
+                            let input = Source { buffer: v_buffer, at: from };
+                            let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
+                            let sources: Vec<Source> = (0..shape.vectors)
+                                .map(|v| Source { buffer: u_buffer, at: &panel + v * width })
+                                .collect();
+                            let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
+                                .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
+                                .collect();
+                            let tile = Tile {
+                                input: &input,
+                                pixels: &offsets,
+                                weights: &sources,
+                                ahead: ahead.filter(|_| kind == last),
+                                loops: &loops,
+                            };
+                            tile::multiply(b, &tile, &accumulators);
+                            for (v, column) in accumulators.iter().enumerate() {
+                                for (p, &acc) in column.iter().enumerate() {
+                                    let total = if first {
+                                        acc
+                                    } else {
+                                        let before = b.load(lanes, m_buffer, at(v, p));
+                                        b.binary(Binary::Add, acc, before)
+                                    };
+                                    b.store(m_buffer, at(v, p), total);
+                                }
+                            }
+                        };
+                        let sums = chunk_blocks / sum_blocks;
+                        let fresh = usize::from(chunk == 0);
+                        if fresh == 1 {
+                            sum(b, &Affine::default(), true);
+                        }
+                        b.repeat("sum", sums - fresh, |b, i| sum(b, &(i + fresh), false));
+                    });
+                    done += count * pixels;
+                }
+            });
+        }
+        self.call(draft);
+    }
+}
+
+/// Transformed inputs of up to this many bytes are read again for every block of outputs.
+const INPUT_BYTES: usize = 768 * 1024;
+
+/// Most blocks of input channels that are summed up from zero, for tiles with `n` points on each
+/// axis. Long sums have the largest rounding errors, and the output's transform multiplies them the
+/// more the larger `n` is, see [`Winograd::expected_error`]; sums of short sums cost some time.
+fn most_summed(n: usize) -> usize {
+    match n {
+        ..=8 => usize::MAX,
+        9 => 2,
+        _ => 1,
+    }
+}

@@ -1,0 +1,219 @@
+//! The transforms of Winograd's method: tiles of maps to points, and products back to maps.
+
+use super::super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends, transform};
+use super::Grid;
+use crate::graph::Conv;
+use crate::layout::BLOCK;
+use crate::winograd::{Part, Winograd, point};
+use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::{Access, Binary, Reg};
+
+/// A tile's place among those of one block of channels, which depends on the point: at infinity
+/// there are fewer tiles.
+struct Place<'a> {
+    grid: Grid,
+    n: usize,
+    /// Elements from a point to the next one.
+    step: usize,
+    /// Index of the image among those at work.
+    image: &'a Affine,
+    /// Block of channels.
+    block: &'a Affine,
+    row: Affine,
+    column: Affine,
+}
+
+impl Place<'_> {
+    /// Of a point (y, x): `i` steps behind point `first`, or behind the one at infinity (`None`).
+    fn at(&self, y: Option<&Affine>, x: Option<&Affine>) -> Affine {
+        let Grid { rows, columns, parts, images, .. } = self.grid;
+        let (finite, last) = (self.n - 1, self.n - 1);
+        let rows = rows.tiles_at(y.is_none());
+        let columns = columns.tiles_at(x.is_none());
+        let tile = (self.image * rows + &self.row) * columns + &self.column;
+        let plane = rows * columns * parts * images * BLOCK;
+        let first =
+            point(self.n, if y.is_some() { 0 } else { last }, if x.is_some() { 0 } else { last });
+        let mut index = Affine::from(first);
+        if let Some(y) = y {
+            index = index + y * if x.is_some() { finite } else { 1 };
+        }
+        if let Some(x) = x {
+            index = index + x;
+        }
+        index * self.step + self.block * plane + tile * BLOCK
+    }
+}
+
+/// Calls `each` for every finite point of an axis, in a loop, and for the one at infinity if the
+/// tile has it (`None`).
+fn along(
+    b: &mut Builder,
+    name: &'static str,
+    n: usize,
+    part: Part,
+    mut each: impl FnMut(&mut Builder, Option<&Affine>),
+) {
+    b.repeat(name, n - 1, |b, i| each(b, Some(&i)));
+    if part.points == n {
+        each(b, None);
+    }
+}
+
+/// Calls `each` for every kind of tiles with their row and column. Rows of tiles join the parallel
+/// space where all are alike.
+fn over_tiles(
+    b: &mut Builder,
+    grid: Grid,
+    mut each: impl FnMut(&mut Builder, (Part, &Affine), (Part, &Affine)),
+) {
+    let rows: Vec<Part> = grid.rows.parts().collect();
+    let shared = (rows.len() == 1).then(|| b.parallel("row", rows[0].count));
+    for rows in rows {
+        let count = if shared.is_some() { 1 } else { rows.count };
+        b.repeat("row", count, |b, row| {
+            let row = shared.clone().unwrap_or(row);
+            for columns in grid.columns.parts() {
+                b.repeat("column", columns.count, |b, column| {
+                    each(b, (rows, &row), (columns, &column));
+                });
+            }
+        });
+    }
+}
+
+impl Lowering<'_> {
+    /// B^T d B of every tile.
+    pub(super) fn transform_input(
+        &mut self,
+        conv: &Conv,
+        winograd: &Winograd,
+        grid: Grid,
+        input: Operand,
+        (transformed, step): (Argument, usize),
+    ) {
+        let n = winograd.n();
+        let lanes = self.vectors.lanes;
+        let il = input.layout;
+        let mut draft = Draft::new("transform_input");
+        let x_buffer = input.declare(&mut draft, "input", Access::Read);
+        let v_buffer = draft.buffer("points", transformed, n * n * step, Access::Write);
+        let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
+        let b = &mut draft.b;
+        let (image, index) = grid.images(b);
+        let cb = b.parallel("cb", il.blocks());
+        let padding = conv.window.padding;
+        let map = &image * il.image()
+            + &cb * il.plane()
+            + (il.halo.top - padding.top) * il.row()
+            + (il.halo.left - padding.left) * il.block;
+        over_tiles(b, grid, |b, (rows, row), (columns, column)| {
+            let corner = &map
+                + (row * rows.kept + rows.start) * il.row()
+                + (column * columns.kept + columns.start) * il.block;
+            let place = Place {
+                grid,
+                n,
+                step,
+                image: &index,
+                block: &cb,
+                row: row + rows.first,
+                column: column + columns.first,
+            };
+            let down = winograd.input.corner(rows.points, rows.points);
+            let across = winograd.input.corner(columns.points, columns.points);
+            for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+                let from = &corner + lane;
+                b.repeat("x", columns.points, |b, x| {
+                    let values: Vec<Reg> = (0..rows.points)
+                        .map(|y| b.load(lanes, x_buffer, &from + &x * il.block + y * il.row()))
+                        .collect();
+                    for (y, value) in transform::apply(b, &down, &values).into_iter().enumerate() {
+                        b.store(half, (&x + y * n) * BLOCK + lane, value);
+                    }
+                });
+                along(b, "y", n, rows, |b, y| {
+                    let line = y.map_or(Affine::from(n - 1), Affine::clone) * n;
+                    let values: Vec<Reg> = (0..columns.points)
+                        .map(|x| b.load(lanes, half, (&line + x) * BLOCK + lane))
+                        .collect();
+                    for (x, value) in transform::apply(b, &across, &values).into_iter().enumerate()
+                    {
+                        let x = (x < n - 1).then(|| Affine::from(x));
+                        b.store(v_buffer, place.at(y, x.as_ref()) + lane, value);
+                    }
+                });
+            }
+        });
+        self.call(draft);
+    }
+
+    /// A^T m A of every tile, bias and epilogue.
+    pub(super) fn transform_output(
+        &mut self,
+        winograd: &Winograd,
+        grid: Grid,
+        (products, step): (Argument, usize),
+        bias: Argument,
+        output: Operand,
+        fused: &[Fused],
+    ) {
+        let (m, n) = (winograd.m, winograd.n());
+        let lanes = self.vectors.lanes;
+        let out_blocks = output.layout.blocks();
+        let mut draft = Draft::new("transform_output");
+        let m_buffer = draft.buffer("products", products, n * n * step, Access::Read);
+        let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
+        let addends = declare_addends(&mut draft, fused);
+        let y_buffer = output.declare(&mut draft, "output", Access::Write);
+        let half = draft.buffer("half", Argument::Local, m * n * BLOCK, Access::Local);
+        let b = &mut draft.b;
+        let (image, index) = grid.images(b);
+        let ob = b.parallel("ob", out_blocks);
+        over_tiles(b, grid, |b, (rows, row), (columns, column)| {
+            let place = Place {
+                grid,
+                n,
+                step,
+                image: &index,
+                block: &ob,
+                row: row + rows.first,
+                column: column + columns.first,
+            };
+            let (first_row, first_column) =
+                (row * rows.kept + rows.start, column * columns.kept + columns.start);
+            let down = winograd.output.corner(rows.kept, rows.points);
+            let across = winograd.output.corner(columns.kept, columns.points);
+            for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+                along(b, "x", n, columns, |b, x| {
+                    let values: Vec<Reg> = (0..rows.points)
+                        .map(|y| {
+                            let y = (y < n - 1).then(|| Affine::from(y));
+                            b.load(lanes, m_buffer, place.at(y.as_ref(), x) + lane)
+                        })
+                        .collect();
+                    let x = x.map_or(Affine::from(n - 1), Affine::clone);
+                    for (y, value) in transform::apply(b, &down, &values).into_iter().enumerate() {
+                        b.store(half, (&x + y * n) * BLOCK + lane, value);
+                    }
+                });
+                let bias = b.load(lanes, bias_buffer, &ob * BLOCK + lane);
+                b.repeat("y", rows.kept, |b, y| {
+                    let values: Vec<Reg> = (0..columns.points)
+                        .map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane))
+                        .collect();
+                    let row = &first_row + y;
+                    let results = transform::apply(b, &across, &values);
+                    for (x, value) in results.into_iter().enumerate() {
+                        let value = b.binary(Binary::Add, value, bias);
+                        let at = (&image, &ob, &row, &(&first_column + x));
+                        let value = apply(b, fused, &addends, value, at, &lane.into());
+                        let to = output.at(&image, &ob, &row, at.3) + lane;
+                        b.store(y_buffer, to, value);
+                    }
+                });
+            }
+        });
+        self.call(draft);
+    }
+}
