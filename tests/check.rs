@@ -295,8 +295,14 @@ fn machine_code_has_no_schedule() {
             assert!(run.stderr.contains("--schedule shapes OpenCL kernels"), "{}", run.stderr);
         }
     }
-    let source = ["dump", "specs/digits.yaml", "--stage", "opencl", "--schedule", "gpu"];
-    assert_eq!(alexc(&source).code, 0);
+    for stage in ["opencl", "estimate"] {
+        let source = ["dump", "specs/digits.yaml", "--stage", stage, "--schedule", "gpu"];
+        assert_eq!(alexc(&source).code, 0, "{stage}");
+    }
+    let estimate = ["dump", "specs/digits.yaml", "--stage", "estimate"];
+    assert!(alexc(&estimate).stdout.starts_with("Not measured"));
+    let of_cpu = alexc(&[&estimate[..], &["--schedule", "cpu"]].concat());
+    assert!(of_cpu.code == 2 && of_cpu.stderr.contains("--schedule gpu"), "{}", of_cpu.stderr);
     let graph = ["dump", "specs/digits.yaml", "--stage", "graph", "--schedule", "gpu"];
     assert_eq!(alexc(&graph).code, 2);
 }

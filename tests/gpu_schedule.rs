@@ -9,6 +9,7 @@ use alexc::compile::{self, CompileError, Options};
 use alexc::graph::build::{self, BuildOptions};
 use alexc::lower::gpu::Parameters;
 use alexc::reference;
+use alexc::report::estimate;
 use alexc::weights::{self, Random};
 use alexc_codegen::ir::{DType, ParallelDim};
 use alexc_codegen::target::Target;
@@ -200,13 +201,13 @@ fn winograd() {
 #[test]
 fn winograd_by_images() {
     let (input, layers) = BY_TILES[0];
-    let spec = net(&input.replace("[2,", "[6,"), layers);
+    let spec = net(&input.replace("[2,", "[7,"), layers);
     let mut options = Options::new(Target::host().unwrap());
     let algorithm = Algorithm::Winograd { m: 4 };
     options.overrides = vec![Override { layer: "a".to_owned(), algorithm }];
     // 36 points, 19 channels and 21, 3 x 2 tiles.
     let image_bytes = 4 * 36 * (19 + 21) * 3 * 2;
-    for (points_bytes, times) in [(0, 6), (2 * image_bytes, 3), (6 * image_bytes - 1, 2)] {
+    for (points_bytes, times) in [(0, 7), (3 * image_bytes - 1, 4), (7 * image_bytes - 1, 2)] {
         let parameters = Parameters { points_bytes, ..only(4, 2) };
         let (error, net) = error_with(&spec, parameters, &options);
         assert!(error < 1e-4, "error {error:e}, {times} times");
@@ -233,6 +234,25 @@ fn winograd_by_cost() {
     assert_eq!(algorithm(16, 0, &options), Algorithm::Direct);
     options.math = Math::Strict;
     assert_eq!(algorithm(16, 100, &options), Algorithm::Direct);
+}
+
+/// By hand: tiles of 32 x 32, one step of 16 products, 32 biases for 64 pixels.
+#[test]
+fn estimates() {
+    let spec =
+        net("[1, 16, 8, 8]", "\n  - {name: a, type: conv, out_channels: 32, kernel_size: 1}");
+    let options = Options::new(Target::host().unwrap());
+    let text = estimate::text(&error_with(&spec, only(4, 1), &options).1, None);
+    let line = text.lines().find(|line| line.starts_with("a.conv")).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    // 2 tiles x 32 x 32 x 16 products and 32 x 64 additions; 16 x 64, 16 x 32, 32 and 32 x 64
+    // elements; half of the products at 180 a nanosecond; a step and two around it.
+    let expected = [
+        "a.conv", "direct", "2", "64", "67,584", "14.1", "KiB", "0.09", "0.01", "1.05", "1.05",
+        "steps",
+    ];
+    assert_eq!(cells, expected, "{text}");
+    assert!(text.ends_with("1 kernels, at least 1.05 us; and 2.00 us between them.\n"), "{text}");
 }
 
 #[test]

@@ -20,6 +20,31 @@ fn nets_agree_with_the_reference() {
     compare(&["specs/lenet5.yaml", "--batch", "2"]);
 }
 
+/// Every layer of an AlexNet, its convolutions by tiles of several sizes.
+#[test]
+fn alexnet_by_winograd() {
+    let sets =
+        ["conv2.algorithm=winograd4", "conv3.algorithm=winograd7", "conv4.algorithm=winograd2"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    compare(&["specs/alexnet.yaml"].into_iter().chain(sets).collect::<Vec<_>>());
+    compare(&["specs/lenet5.yaml", "--batch", "3", "--set", "conv2.algorithm=winograd3"]);
+}
+
+#[test]
+fn nets_with_and_without_winograd_are_measured() {
+    let cache = tempfile::tempdir().unwrap();
+    let spec = cache.path().join("net.yaml");
+    let layer = "{name: a, type: conv, out_channels: 16, kernel_size: 3}";
+    let text = format!("name: net\ninput: {{shape: [1, 16, 9, 9]}}\nlayers:\n  - {layer}\n");
+    std::fs::write(&spec, text).unwrap();
+    let mut bench = alexc();
+    bench.arg("bench").arg(&spec).args(["--device", "opencl:0", "--schedule", "gpu"]);
+    bench.args(["--tune", "-v", "--iters", "3"]).env("ALEXC_CACHE_DIR", cache.path());
+    let told = told(&mut bench);
+    let line = told.lines().find(|line| line.contains("Winograd at any cost")).unwrap_or(&told);
+    assert!(line.trim_end().ends_with("ms"), "{told}");
+}
+
 /// The second run takes what the first one kept, and a damaged file counts for nothing.
 #[test]
 fn shapes_are_measured_once() {

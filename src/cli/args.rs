@@ -318,6 +318,8 @@ pub enum Stage {
     Asm,
     /// OpenCL C, as for a CPU with 256-bit vectors or, with --schedule gpu, for a large GPU.
     Opencl,
+    /// What each kernel takes on a GPU at least; nothing of it is measured.
+    Estimate,
 }
 
 /// `alexc compare`.

@@ -8,6 +8,7 @@ use crate::compile::opencl::{self, OpenClNet};
 use crate::compile::{Compiled, Options, Prepared, compile};
 use crate::diagnostic::{did_you_mean, listed};
 use crate::graph::Graph;
+use crate::report::estimate;
 #[cfg(feature = "opencl")]
 use alexc_runtime::opencl::Device;
 use serde_json::json;
@@ -57,16 +58,17 @@ fn purpose(graph: &Graph, args: &DumpArgs) -> Result<For, Failure> {
     let (compile, common, triple) = (&args.compile, &args.common, args.target.as_deref());
     let threads = load::threads(args.device.threads)?;
     match device::find(&args.device.device)? {
-        Place::Cpu if args.stage == Stage::Opencl => {
+        Place::Cpu if matches!(args.stage, Stage::Opencl | Stage::Estimate) => {
             load::for_opencl(compile, triple)?;
             if compile.tune {
                 return Err(Failure::Usage(
-                    "--tune measures, and --stage opencl without a device has none to measure on"
-                        .to_owned(),
+                    "--tune measures, and a stage for OpenCL without a device has none to measure \
+                     on"
+                    .to_owned(),
                 ));
             }
-            let device = match compile.schedule {
-                Some(ScheduleArg::Gpu) => opencl::Device::GPU,
+            let device = match (compile.schedule, args.stage) {
+                (Some(ScheduleArg::Gpu), _) | (None, Stage::Estimate) => opencl::Device::GPU,
                 _ => opencl::Device::CPU,
             };
             Ok(For::OpenCl(load::options(common, compile, None)?, device))
@@ -107,13 +109,19 @@ fn stage_text(graph: &Graph, args: &DumpArgs, purpose: For) -> Result<String, Fa
             Ok(later_stage(&compile(graph, &options)?, stage, layer))
         }
         For::OpenCl(options, device) => {
-            Ok(opencl_text(&opencl::compile(graph, &options, device)?, layer))
+            let net = opencl::compile(graph, &options, device)?;
+            if stage == Stage::Estimate {
+                estimated(&net, layer)
+            } else {
+                Ok(opencl_text(&net, layer))
+            }
         }
         #[cfg(feature = "opencl")]
         For::Devices(options, target, devices) => {
             let net = opencl::compile(graph, &options, target)?;
             match stage {
                 Stage::Opencl => Ok(opencl_text(&net, layer)),
+                Stage::Estimate => estimated(&net, layer),
                 Stage::Plan if layer.is_none() => super::opencl::plan_text(&net, &devices),
                 _ => Ok(common_stage(&net, stage, layer)),
             }
@@ -133,6 +141,16 @@ fn lines_of(text: &str, layer: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     let speaks = |line: &&str| line.split(|c| !is_word(c)).any(|word| word == layer);
     text.lines().filter(speaks).map(|line| format!("{line}\n")).collect()
+}
+
+/// What kernels take at least.
+fn estimated(net: &OpenClNet, layer: Option<&str>) -> Result<String, Failure> {
+    match net.device.schedule {
+        opencl::Schedule::Gpu => Ok(estimate::text(net, layer)),
+        opencl::Schedule::Cpu => Err(Failure::Usage(
+            "--stage estimate is for the kernels of GPUs: with --schedule gpu".to_owned(),
+        )),
+    }
 }
 
 /// The program, or the functions of one layer.

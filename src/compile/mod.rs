@@ -190,7 +190,7 @@ pub enum Shape {
 }
 
 /// Everything that comes before machine code or OpenCL C, for a checked graph.
-pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepared, CompileError> {
+pub fn prepare(graph: &Graph, options: &Options, shape: Shape) -> Result<Prepared, CompileError> {
     let mut timings = Timings::default();
     let start = Instant::now();
     let fused = fuse(graph, options)?;
@@ -198,10 +198,10 @@ pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepa
     told("passes", timings.passes, format_args!("{} nodes", fused.nodes.len()));
 
     let start = Instant::now();
-    let choices = [&options.overrides[..], &options.tuned].concat();
     let dtype = options.weights_dtype;
-    let (algorithms, layouts, lowered) = match kernels {
+    let (algorithms, layouts, lowered) = match shape {
         Shape::Vectors(vectors) => {
+            let choices = [&options.overrides[..], &options.tuned].concat();
             let algorithms = algorithm::choose(&fused, options.math, &choices)?;
             let layouts = layout::assign(&fused, &algorithms);
             let lowered =
@@ -209,7 +209,9 @@ pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepa
             (algorithms, layouts, lowered)
         }
         Shape::Groups(parameters) => {
-            let algorithms = lower::gpu::choose(&fused, options.math, &choices, &parameters)?;
+            // What was measured on a CPU says nothing about GPUs.
+            let chosen = &options.overrides;
+            let algorithms = lower::gpu::choose(&fused, options.math, chosen, &parameters)?;
             let layouts = layout::dense(&fused);
             let lowered = lower::gpu::lower(&fused, &algorithms, &layouts, dtype, &parameters);
             (algorithms, layouts, lowered)
@@ -228,8 +230,11 @@ pub fn prepare(graph: &Graph, options: &Options, kernels: Shape) -> Result<Prepa
     let kernels: Vec<Verified> = bound.kernels.into_iter().map(proved).collect::<Result<_, _>>()?;
     timings.verify = start.elapsed();
     told("verify", timings.verify, format_args!("{} kernels", kernels.len()));
-    let tuned = options
-        .tuned
+    let tuned = match shape {
+        Shape::Vectors(_) => &options.tuned[..],
+        Shape::Groups(_) => &[],
+    };
+    let tuned = tuned
         .iter()
         .map(|choice| choice.layer.clone())
         .filter(|layer| options.overrides.iter().all(|o| o.layer != *layer))

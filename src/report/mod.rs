@@ -4,6 +4,7 @@
 pub mod check;
 pub mod compare;
 pub mod difference;
+pub mod estimate;
 pub mod limits;
 pub mod profile;
 pub mod table;

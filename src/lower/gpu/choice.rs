@@ -5,7 +5,7 @@
 //! allow, or, where it has few groups, as fast as the steps of one group follow each other; and
 //! nothing is faster than the bytes that must come from memory.
 
-use super::parameters::{DEPTH, Parameters, Tile};
+use super::parameters::{AROUND, DEPTH, Parameters, Tile};
 use super::winograd::Grid;
 use crate::algorithm::{self, Algorithm};
 use crate::graph::Conv;
@@ -48,9 +48,6 @@ pub(super) fn row_groups(groups: usize, outputs: usize, p: &Parameters) -> usize
 /// Work-items that are at work on a processor at the same time.
 const RESIDENT_ITEMS: usize = 512;
 
-/// Steps' time that a group takes to begin and to store.
-const AROUND: usize = 2;
-
 impl Extent {
     /// The tile and split that take the least time.
     pub(super) fn choose(self, p: &Parameters) -> Choice {
@@ -72,7 +69,7 @@ impl Extent {
         let Choice { tile, splits, steps } = choice;
         let tiles = self.outputs.div_ceil(tile.rows) * self.columns.div_ceil(tile.columns);
         let own = (self.count * tiles * splits).div_ceil(p.processors);
-        let products = (own * tile.rows * tile.columns * steps * DEPTH) as f64;
+        let products = own as f64 * (tile.rows * tile.columns * steps * DEPTH) as f64;
         let busy = products * 100.0 / (tile.efficiency * p.products_per_ns) as f64;
         let waves = own.div_ceil((RESIDENT_ITEMS / tile.items()).max(1));
         let alone = (waves * (steps + AROUND) * p.step_ns) as f64;
@@ -139,14 +136,15 @@ fn winograd_ns(conv: &Conv, input: Shape, winograd: &Winograd, p: &Parameters) -
     let maps = grid.images() * (input.c() * input.h() * input.w() + conv.out_channels * h * w);
     // Each transform waits for what it loads at least, and so does one more product.
     let wait = p.kernel_ns + AROUND * p.step_ns;
-    let times = input.n() / grid.images();
+    let times = input.n().div_ceil(grid.images());
     let once =
         extent.nanoseconds(extent.choose(p), p) + p.nanoseconds_of(maps + extent.inputs + products);
     times as f64 * once + ((3 * times - 1) * wait) as f64
 }
 
-/// Tiles whose points still fit the registers of an item.
-const MOST_POINTS: usize = 8;
+/// Points on each axis of a tile that still fit the registers of an item: with 9 its 81 points, and
+/// what is on its way, take 128.
+const MOST_POINTS: usize = 9;
 
 /// Whether its kernels can be written: a group's outputs fill blocks of their own.
 pub(super) fn suits(conv: &Conv) -> bool {

@@ -67,6 +67,9 @@ pub struct Parameters {
 /// Products that a tile adds up between two barriers.
 pub const DEPTH: usize = 16;
 
+/// Steps' time that a group takes to begin and to store.
+pub const AROUND: usize = 2;
+
 const TILES: &[Tile] = &[
     Tile::new(128, 128, [8, 8], 100),
     Tile::new(128, 64, [8, 8], 90),
@@ -121,6 +124,9 @@ impl Parameters {
         {
             all.push((name.to_owned(), Parameters { winograd_percent, ..self }));
         }
+        let points_bytes = self.points_bytes.min(24 << 20);
+        let name = format!("{} MiB of points at a time", points_bytes >> 20);
+        all.push((name, Parameters { points_bytes, ..self }));
         let small = self.tiles.get(2..).filter(|tiles| !tiles.is_empty());
         all.extend(small.map(|tiles| ("small tiles".to_owned(), Parameters { tiles, ..self })));
         for (vector_items, vector_unroll) in [(128, 8), (256, 4), (64, 16)] {

@@ -38,17 +38,14 @@ struct Place {
 }
 
 impl Grid {
-    /// Of the images that go through the three kernels together: as many as memory is given to, and
-    /// as many each time.
+    /// Of the images that go through the three kernels together: as few times as the memory for
+    /// points allows, and about as many each time.
     pub(super) fn new(conv: &Conv, winograd: &Winograd, input: Shape, p: &Parameters) -> Grid {
         let size = conv.window.output_size([input.h(), input.w()]);
         let [rows, columns] = size.map(|outputs| outputs.div_ceil(winograd.m));
         let points = winograd.n() * winograd.n() * (input.c() + conv.out_channels);
-        let fits = |images: &usize| {
-            input.n().is_multiple_of(*images)
-                && 4 * points * rows * columns * images <= p.points_bytes
-        };
-        let images = (1..=input.n()).rev().find(fits).unwrap_or(1);
+        let most = (p.points_bytes / (4 * points * rows * columns)).max(1);
+        let images = input.n().div_ceil(input.n().div_ceil(most));
         Grid { images, rows, columns }
     }
 
@@ -141,12 +138,6 @@ impl Gpu<'_> {
         let (il, ol) = (input.layout, output.layout);
         let points = winograd.n() * winograd.n();
         let grid = Grid::new(conv, winograd, Shape::map(il.n, il.c, il.h, il.w), self.parameters);
-        let extent = Extent::points(conv, il.c, winograd, grid, self.parameters);
-        let choice = extent.choose(self.parameters);
-
-        let transformed = self.base.temporary(grid.layout(points, il.c));
-        let layout = grid.layout(points, ol.c);
-        let parts = self.base.temporary(Layout { n: choice.splits * points, ..layout });
         // A block of each channel alone.
         let reach = Reach::new(conv, &il);
         let weights = self.base.pack(Pack::Winograd {
@@ -165,8 +156,13 @@ impl Gpu<'_> {
             len: ol.c,
         });
         for first in (0..ol.n).step_by(grid.images) {
+            let grid = Grid { images: grid.images.min(ol.n - first), ..grid };
+            let extent = Extent::points(conv, il.c, winograd, grid, self.parameters);
+            let choice = extent.choose(self.parameters);
+            let transformed = self.base.temporary(grid.layout(points, il.c));
+            let layout = grid.layout(points, ol.c);
+            let parts = self.base.temporary(Layout { n: choice.splits * points, ..layout });
             let images = |operand: Operand| operand.images(first, grid.images);
-            let (input, output) = (images(input), images(output));
             let fused: Vec<Fused> =
                 fused.iter().map(|step| step.images(first, grid.images)).collect();
             let product = Product {
@@ -183,9 +179,9 @@ impl Gpu<'_> {
                 output: Operand { layout, ..parts },
                 fused: &fused,
             };
-            self.transform_input(conv, winograd, grid, input, transformed);
+            self.transform_input(conv, winograd, grid, images(input), transformed);
             self.points(&product, choice, parts);
-            self.transform_output(winograd, grid, &product, parts, output);
+            self.transform_output(winograd, grid, &product, parts, images(output));
         }
     }
 
