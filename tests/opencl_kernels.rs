@@ -12,7 +12,7 @@ mod kernels;
 use alexc::opencl::launch;
 use alexc_codegen::interp::{self, Data};
 use alexc_codegen::ir::{Access, Addr, BufferId, Inst, Kernel, Reg, Stmt};
-use alexc_codegen::opencl::{Options, PRELUDE, emit};
+use alexc_codegen::opencl::{Options, emit, prelude};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
 use alexc_runtime::cpu::Arch;
@@ -144,7 +144,7 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
         local_bytes: kernel.buffers.iter().map(|b| 4 * b.len).sum(),
         weights_key: 0,
     };
-    let net = Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() };
+    let net = Net { program, prelude: prelude(&sources), launches: launches.collect() };
     let mut buffer = Buffer::zeroed(weights.len()).unwrap();
     buffer.as_mut_bytes().copy_from_slice(&weights);
     let mut session =

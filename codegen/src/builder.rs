@@ -2,7 +2,7 @@
 //! Lowerings use this; the result still has to pass `verify`.
 
 use crate::ir::{
-    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel,
+    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel, Mma,
     ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use std::ops::{Add, Mul, Sub};
@@ -368,6 +368,18 @@ impl Builder {
         self.inst(Inst::Fma { dst, a, b, c });
     }
 
+    /// To the nearest tf32, into a new register.
+    pub fn tf32(&mut self, src: Reg) -> Reg {
+        let dst = self.reg(self.kernel.lanes(src));
+        self.inst(Inst::Tf32 { dst, src });
+        dst
+    }
+
+    /// Adds a product of a warp to its sums.
+    pub fn mma_into(&mut self, kind: Mma, sums: Reg, a: [Reg; 2], b: Reg) {
+        self.inst(Inst::Mma { kind, dst: sums, a, b, c: sums });
+    }
+
     /// All lanes into a new one-lane register.
     pub fn reduce(&mut self, op: Reduce, src: Reg) -> Reg {
         let dst = self.reg(1);
@@ -379,6 +391,13 @@ impl Builder {
     pub fn lane(&mut self, src: Reg, lane: u8) -> Reg {
         let dst = self.reg(1);
         self.inst(Inst::Lane { dst, src, lane });
+        dst
+    }
+
+    /// Four one-lane registers into a new one.
+    pub fn join(&mut self, src: [Reg; 4]) -> Reg {
+        let dst = self.reg(4);
+        self.inst(Inst::Join { dst, src });
         dst
     }
 

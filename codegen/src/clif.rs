@@ -312,7 +312,7 @@ impl<'a> Emitter<'a> {
                 self.write(dst, values);
             }
             // No plain kernel has it.
-            Inst::Lane { .. } => {}
+            Inst::Lane { .. } | Inst::Join { .. } | Inst::Tf32 { .. } | Inst::Mma { .. } => {}
             Inst::Reduce { op, dst, src } => {
                 let values = self.read(src);
                 let value = self.reduce(op, values);

@@ -7,6 +7,7 @@
 mod group;
 
 use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary};
+use crate::mma::round_tf32;
 use crate::verify::InBounds;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -157,11 +158,13 @@ enum Op {
     Splat { dst: Reg, from: Memory },
     Broadcast { dst: Reg, src: Reg },
     Lane { dst: Reg, src: Reg, lane: u8 },
+    Join { dst: Reg, src: [Reg; 4] },
     Store { src: Reg, lanes: u8, to: Memory },
     Unary { op: Unary, lanes: u8, dst: Reg, src: Reg },
     Binary { op: Binary, lanes: u8, dst: Reg, a: Reg, b: Reg },
     Fma { lanes: u8, dst: Reg, a: Reg, b: Reg, c: Reg },
     Reduce { op: Reduce, lanes: u8, dst: Reg, src: Reg },
+    Tf32 { lanes: u8, dst: Reg, src: Reg },
     Begin { count: u32, depth: usize },
     End { depth: usize, body: usize, count: u32, steps: Range<usize> },
 }
@@ -299,10 +302,14 @@ fn arithmetic(kernel: &Kernel, inst: &Inst) -> Option<Op> {
         Inst::Const { dst, value } => Op::Const { dst, value },
         Inst::Broadcast { dst, src } => Op::Broadcast { dst, src },
         Inst::Lane { dst, src, lane } => Op::Lane { dst, src, lane },
+        Inst::Join { dst, src } => Op::Join { dst, src },
         Inst::Unary { op, dst, src } => Op::Unary { op, lanes: kernel.lanes(dst), dst, src },
         Inst::Binary { op, dst, a, b } => Op::Binary { op, lanes: kernel.lanes(dst), dst, a, b },
         Inst::Fma { dst, a, b, c } => Op::Fma { lanes: kernel.lanes(dst), dst, a, b, c },
         Inst::Reduce { op, dst, src } => Op::Reduce { op, lanes: kernel.lanes(src), dst, src },
+        Inst::Tf32 { dst, src } => Op::Tf32 { lanes: kernel.lanes(dst), dst, src },
+        // `group` does it for a warp at once.
+        Inst::Mma { .. } => return None,
         Inst::Load { .. } | Inst::Splat { .. } | Inst::Store { .. } | Inst::Prefetch { .. } => {
             return None;
         }
@@ -319,6 +326,10 @@ fn compute(op: &Op, regs: &mut [Lanes]) {
         }
         Op::Lane { dst, src, lane } => {
             regs[dst.0 as usize][0] = regs[src.0 as usize][usize::from(lane)];
+        }
+        Op::Join { dst, src } => {
+            let lanes = src.map(|src| regs[src.0 as usize][0]);
+            regs[dst.0 as usize][..4].copy_from_slice(&lanes);
         }
         Op::Unary { op, lanes, dst, src } => {
             let src = regs[src.0 as usize];
@@ -351,6 +362,10 @@ fn compute(op: &Op, regs: &mut [Lanes]) {
             let (a, b) = (regs[a.0 as usize], regs[b.0 as usize]);
             let c = regs[c.0 as usize];
             each(lanes, &mut regs[dst.0 as usize], |i| a[i].mul_add(b[i], c[i]));
+        }
+        Op::Tf32 { lanes, dst, src } => {
+            let src = regs[src.0 as usize];
+            each(lanes, &mut regs[dst.0 as usize], |i| round_tf32(src[i]));
         }
         Op::Reduce { op, lanes, dst, src } => {
             let mut values = regs[src.0 as usize];

@@ -183,6 +183,16 @@ pub enum Reduce {
     Max,
 }
 
+/// Products of matrices by the 32 items of a warp together: 16 by 16 times 16 by 8, with sums in
+/// f32. [`crate::mma`] says which item has which elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mma {
+    /// Operands count as tf32: the lower 13 bits do not matter.
+    Tf32,
+    /// Operands are rounded to f16, ties to even.
+    F16,
+}
+
 /// Instructions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inst {
@@ -223,6 +233,13 @@ pub enum Inst {
         /// Which lane.
         lane: u8,
     },
+    /// Four one-lane registers as the lanes of one. Like groups, for OpenCL only.
+    Join {
+        /// Four-lane result.
+        dst: Reg,
+        /// Its lanes.
+        src: [Reg; 4],
+    },
     /// Consecutive elements, as many as `src` has lanes. F32 buffers only.
     Store {
         /// First element.
@@ -261,6 +278,26 @@ pub enum Inst {
         /// Addend.
         c: Reg,
     },
+    /// To the nearest tf32, ties away from zero, lane by lane. For OpenCL only.
+    Tf32 {
+        /// Result.
+        dst: Reg,
+        /// Argument, same lanes.
+        src: Reg,
+    },
+    /// `dst = a * b + c`, see [`Mma`]. For groups of whole warps only.
+    Mma {
+        /// Operands' type.
+        kind: Mma,
+        /// Four sums.
+        dst: Reg,
+        /// Four elements of the left matrix's first eight columns, and four of the others.
+        a: [Reg; 2],
+        /// Four elements of the right matrix.
+        b: Reg,
+        /// Four addends.
+        c: Reg,
+    },
     /// See [`Reduce`].
     Reduce {
         /// Function.
@@ -287,9 +324,12 @@ impl Inst {
             | Inst::Splat { dst, .. }
             | Inst::Broadcast { dst, .. }
             | Inst::Lane { dst, .. }
+            | Inst::Join { dst, .. }
             | Inst::Unary { dst, .. }
             | Inst::Binary { dst, .. }
             | Inst::Fma { dst, .. }
+            | Inst::Tf32 { dst, .. }
+            | Inst::Mma { dst, .. }
             | Inst::Reduce { dst, .. } => Some(dst),
             Inst::Store { .. } | Inst::Prefetch { .. } => None,
         }
@@ -299,15 +339,18 @@ impl Inst {
     pub fn uses(&self) -> impl Iterator<Item = Reg> + use<> {
         let list = match *self {
             Inst::Const { .. } | Inst::Load { .. } | Inst::Splat { .. } | Inst::Prefetch { .. } => {
-                [None; 3]
+                [None; 4]
             }
             Inst::Broadcast { src, .. }
             | Inst::Lane { src, .. }
             | Inst::Store { src, .. }
             | Inst::Unary { src, .. }
-            | Inst::Reduce { src, .. } => [Some(src), None, None],
-            Inst::Binary { a, b, .. } => [Some(a), Some(b), None],
-            Inst::Fma { a, b, c, .. } => [Some(a), Some(b), Some(c)],
+            | Inst::Tf32 { src, .. }
+            | Inst::Reduce { src, .. } => [Some(src), None, None, None],
+            Inst::Binary { a, b, .. } => [Some(a), Some(b), None, None],
+            Inst::Fma { a, b, c, .. } => [Some(a), Some(b), Some(c), None],
+            Inst::Join { src, .. } => src.map(Some),
+            Inst::Mma { a, b, c, .. } => [Some(a[0]), Some(a[1]), Some(b), Some(c)],
         };
         list.into_iter().flatten()
     }
@@ -396,7 +439,9 @@ impl Kernel {
     pub fn is_plain(&self) -> bool {
         fn plain(body: &[Stmt]) -> bool {
             body.iter().all(|stmt| match stmt {
-                Stmt::Inst(Inst::Lane { .. }) => false,
+                Stmt::Inst(
+                    Inst::Lane { .. } | Inst::Join { .. } | Inst::Tf32 { .. } | Inst::Mma { .. },
+                ) => false,
                 Stmt::Inst(inst) => inst.addr().is_none_or(|addr| addr.guards.is_empty()),
                 Stmt::For { body, .. } => plain(body),
                 Stmt::Let { .. } | Stmt::Barrier => false,

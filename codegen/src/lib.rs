@@ -7,6 +7,7 @@ pub mod clif;
 pub mod footprint;
 pub mod interp;
 pub mod ir;
+pub mod mma;
 pub mod object;
 pub mod opencl;
 pub mod part;

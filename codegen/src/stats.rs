@@ -2,6 +2,7 @@
 
 use crate::footprint;
 use crate::ir::{Binary, Buffer, Inst, Kernel, Reduce, Unary, Var};
+use crate::mma;
 use crate::pieces::Pieces;
 use crate::verify::Verified;
 use std::collections::BTreeMap;
@@ -135,6 +136,8 @@ type Alike<'k> = (usize, bool, &'k [(Var, i64)]);
 fn flops_of(kernel: &Kernel, inst: &Inst) -> u64 {
     match *inst {
         Inst::Fma { dst, .. } => 2 * u64::from(kernel.lanes(dst)),
+        // An item's part.
+        Inst::Mma { .. } => (2 * mma::ROWS * mma::COLUMNS * mma::DEPTH / mma::WARP) as u64,
         Inst::Binary { op: Binary::Max | Binary::Min, .. } => 0,
         Inst::Binary { dst, .. } | Inst::Unary { op: Unary::Sqrt, dst, .. } => {
             u64::from(kernel.lanes(dst))

@@ -6,6 +6,7 @@
 //! - lane counts are 1, 4, 8 or 16 and fit one another;
 //! - every register is written before it is read, on every path;
 //! - groups are of at most 1024 items, and only groups have shared buffers and barriers;
+//! - products of warps are for groups of whole warps;
 //! - loop variables belong to one loop each and are used only inside it;
 //! - addresses, extents and sizes do not overflow;
 //! - names are unique C identifiers, no loop and no buffer is empty.
@@ -24,6 +25,7 @@ mod race;
 pub use problem::{Place, Problem, VerifyError};
 
 use crate::ir::{Access, Addr, BufferId, DType, Index, IndexOp, Inst, Kernel, Reg, Stmt, Var};
+use crate::mma::WARP;
 use crate::text::{InstText, LetText};
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
@@ -351,7 +353,22 @@ impl<'a> Verifier<'a> {
         {
             problems.push(Problem::NoSuch { what: "lane", index: u32::from(lane) });
         }
-        if let Some(reg) = one_lane {
+        if let Inst::Mma { .. } = inst {
+            let items = self.kernel.group();
+            if self.kernel.items.is_empty() || !items.is_multiple_of(WARP as u64) {
+                problems.push(Problem::NoWarps { items });
+            }
+            for reg in inst.uses().chain(inst.dst()).filter(|&reg| lanes(reg) != 4) {
+                problems.push(Problem::NotFourLanes { register: reg.0, lanes: lanes(reg) });
+            }
+        } else if let Inst::Join { dst, .. } = *inst {
+            if lanes(dst) != 4 {
+                problems.push(Problem::NotFourLanes { register: dst.0, lanes: lanes(dst) });
+            }
+            for reg in inst.uses().filter(|&reg| lanes(reg) != 1) {
+                problems.push(Problem::NotOneLane { register: reg.0, lanes: lanes(reg) });
+            }
+        } else if let Some(reg) = one_lane {
             if lanes(reg) != 1 {
                 problems.push(Problem::NotOneLane { register: reg.0, lanes: lanes(reg) });
             }

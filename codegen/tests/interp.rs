@@ -347,7 +347,11 @@ impl Walk<'_> {
                 v[at..at + values.len()].copy_from_slice(&values);
                 return;
             }
-            Inst::Prefetch { .. } | Inst::Lane { .. } => return,
+            Inst::Prefetch { .. }
+            | Inst::Lane { .. }
+            | Inst::Join { .. }
+            | Inst::Tf32 { .. }
+            | Inst::Mma { .. } => return,
         };
         if let Some(dst) = inst.dst() {
             self.regs[dst.0 as usize] = result;

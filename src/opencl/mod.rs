@@ -11,7 +11,7 @@ use crate::compile::identifier;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
 use crate::lower::gpu::Parameters;
 use crate::session::runs;
-use alexc_codegen::opencl::{self as source, PRELUDE, Source};
+use alexc_codegen::opencl::{self as source, Source, prelude};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::opencl::{self, Arg, Device, DeviceKind, Launch, Net};
 use alexc_runtime::program::{KernelCode, Program};
@@ -52,7 +52,7 @@ pub fn net(compiled: &OpenClNet) -> Net {
     let launches = prepared.kernels.iter().zip(&compiled.sources);
     let launches = launches
         .map(|(kernel, source)| launch(source, |buffer| kernel.buffers[buffer].dtype.bytes()));
-    Net { program, prelude: PRELUDE.to_owned(), launches: launches.collect() }
+    Net { program, prelude: prelude(&compiled.sources), launches: launches.collect() }
 }
 
 /// How a kernel is started; `element_bytes` gives the size of an element of its buffers.

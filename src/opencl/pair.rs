@@ -5,7 +5,7 @@ use crate::compile::opencl::{Device as Target, OpenClNet};
 use crate::compile::{CompileError, identifier};
 use crate::session::runs;
 use crate::split::{Part, Split};
-use alexc_codegen::opencl::{self as source, PRELUDE};
+use alexc_codegen::opencl::{self as source, prelude};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::memory::Buffer;
 use alexc_runtime::opencl::{Net, PairNet, PairPart, PairSession, PairTransfer};
@@ -62,7 +62,7 @@ fn part(
         ..whole.clone()
     };
     Ok(PairPart {
-        net: Net { program, prelude: PRELUDE.to_owned(), launches },
+        net: Net { program, prelude: prelude(&compiled.sources), launches },
         numbers: part.numbers.clone(),
         stores: part.stores.iter().map(|stores| stores.list().to_vec()).collect(),
     })

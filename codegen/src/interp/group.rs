@@ -4,7 +4,8 @@
 //! in a group's own memory, a barrier is between them.
 
 use super::{Data, InterpError, Lanes, WIDTH, arithmetic, compute, load};
-use crate::ir::{Access, Addr, IndexOp, Inst, Kernel, ParallelDim, Stmt, Var};
+use crate::ir::{Access, Addr, IndexOp, Inst, Kernel, Mma, ParallelDim, Reg, Stmt, Var};
+use crate::mma::{WARP, multiply};
 use crate::text::InstText;
 use std::ops::Range;
 
@@ -103,6 +104,10 @@ impl Group<'_, '_> {
     }
 
     fn inst(&mut self, inst: &Inst) -> Result<(), InterpError> {
+        if let Inst::Mma { kind, dst, a, b, c } = *inst {
+            self.regs.chunks_mut(WARP).for_each(|warp| mma(warp, kind, dst, (a, b, c)));
+            return Ok(());
+        }
         let op = arithmetic(self.kernel, inst);
         for item in 0..self.regs.len() {
             match (&op, inst) {
@@ -201,6 +206,18 @@ impl Group<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A product of a warp; the verifier lets whole warps through.
+fn mma(warp: &mut [Vec<Lanes>], kind: Mma, dst: Reg, (a, b, c): ([Reg; 2], Reg, Reg)) {
+    let four = |item: usize, reg: Reg| -> [f32; 4] {
+        std::array::from_fn(|lane| warp[item][reg.0 as usize][lane])
+    };
+    let mut sums: [[f32; 4]; WARP] = std::array::from_fn(|item| four(item, c));
+    multiply(kind, |item, half| four(item, a[half]), |item| four(item, b), &mut sums);
+    for (regs, sums) in warp.iter_mut().zip(&sums) {
+        regs[dst.0 as usize][..4].copy_from_slice(sums);
     }
 }
 

@@ -101,6 +101,14 @@ impl<'k> Body<'k> {
                 1 => name(src),
                 _ => format!("{}.s{lane:x}", name(src)),
             },
+            Inst::Join { src, .. } => format!("(float4)({})", src.map(name).join(", ")),
+            Inst::Tf32 { src, .. } => match self.kernel.lanes(src) {
+                1 => format!("alexc_tf32({})", name(src)),
+                lanes => format!("alexc_tf32x{lanes}({})", name(src)),
+            },
+            Inst::Mma { kind, a: [a, a2], b, c, .. } => {
+                self.options.warps.call(kind, [a, a2, b, c].map(name))
+            }
             Inst::Unary { op, src, .. } => self.unary(op, src),
             Inst::Binary { op, a, b, .. } => {
                 let (a, b) = (name(a), name(b));
@@ -148,7 +156,7 @@ impl<'k> Body<'k> {
 
     /// What the guards of an address ask for.
     fn condition(&self, addr: &Addr) -> Option<String> {
-        let unsigned = if self.names.index == "int" { "uint" } else { "ulong" };
+        let unsigned = self.names.unsigned();
         // Of a negative number the unsigned one is larger than any count.
         let conditions: Vec<String> = (addr.guards.iter())
             .map(|guard| format!("({unsigned}){} < {}", self.var(guard.var), guard.count))
@@ -187,13 +195,14 @@ impl<'k> Body<'k> {
         })
     }
 
-    /// The value of a named sum.
+    /// The value of a named sum; what is divided is not negative.
     fn index(&self, value: &Index) -> String {
         let sum = self.sum(value.offset, &value.terms);
+        let (unsigned, grouped) = (self.names.unsigned(), grouped(&sum));
         match value.op {
             IndexOp::Sum => sum,
-            IndexOp::Div(by) => format!("{} / {by}", grouped(&sum)),
-            IndexOp::Rem(by) => format!("{} % {by}", grouped(&sum)),
+            IndexOp::Div(by) => format!("({unsigned}){grouped} / {by}"),
+            IndexOp::Rem(by) => format!("({unsigned}){grouped} % {by}"),
         }
     }
 

@@ -11,12 +11,16 @@
 
 mod body;
 mod names;
+mod warp;
+
+pub use warp::{Warps, probe};
 
 use crate::ir::{Access, DType, IndexOp, Kernel, ParallelDim, Stmt, Var};
 use crate::verify::Verified;
 use body::Body;
 use std::collections::HashSet;
 use std::fmt::Write;
+use warp::{EXCHANGED, uses_warps};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +35,8 @@ pub struct Options {
     /// Every buffer begins at a multiple of 16 bytes of its memory object: four floats may be
     /// loaded as one.
     pub aligned: bool,
+    /// How the items of a warp multiply matrices.
+    pub warps: Warps,
 }
 
 impl Options {
@@ -40,6 +46,7 @@ impl Options {
         private_bytes: 256 * 1024,
         multiply_add: MultiplyAdd::Fused,
         aligned: false,
+        warps: Warps::Ptx,
     };
 
     /// For a GPU: iterations next to each other run side by side.
@@ -48,6 +55,7 @@ impl Options {
         private_bytes: 1024,
         multiply_add: MultiplyAdd::Fused,
         aligned: true,
+        warps: Warps::Ptx,
     };
 }
 
@@ -74,7 +82,7 @@ pub enum Arg {
 /// A kernel as OpenCL C.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The function; a program needs [`PRELUDE`] in front of its functions.
+    /// The function; a program needs [`prelude`] in front of its functions.
     pub text: String,
     /// Name of the function.
     pub kernel_name: String,
@@ -87,6 +95,8 @@ pub struct Source {
     pub local: Option<[usize; 3]>,
     /// Bytes of scratch in global memory for each work-item, in one memory object.
     pub scratch_bytes: usize,
+    /// How its warps multiply matrices, if they do.
+    pub warps: Option<Warps>,
 }
 
 /// Why there is no source.
@@ -102,8 +112,8 @@ pub enum OpenClError {
     },
 }
 
-/// What stands once in front of the functions of a program.
-pub const PRELUDE: &str = "\
+/// What stands once in front of the functions of every program.
+const PRELUDE: &str = "\
 #pragma OPENCL FP_CONTRACT OFF
 
 float alexc_sum4(float4 v) { float2 a = v.lo + v.hi; return a.lo + a.hi; }
@@ -118,9 +128,19 @@ float alexc_max8(float8 v) { return alexc_max4(v.lo > v.hi ? v.lo : v.hi); }
 float alexc_max16(float16 v) { return alexc_max8(v.lo > v.hi ? v.lo : v.hi); }
 ";
 
-/// The text of a whole program.
-pub fn program<'s>(sources: impl IntoIterator<Item = &'s Source>) -> String {
+/// What stands once in front of these functions.
+pub fn prelude(sources: &[Source]) -> String {
     let mut text = PRELUDE.to_owned();
+    if let Some(warps) = sources.iter().find_map(|source| source.warps) {
+        text.push('\n');
+        text.push_str(warps.prelude());
+    }
+    text
+}
+
+/// The text of a whole program.
+pub fn program(sources: &[Source]) -> String {
+    let mut text = prelude(sources);
     for source in sources {
         text.push('\n');
         text.push_str(&source.text);
@@ -142,11 +162,13 @@ pub fn emit(kernel: &Verified, options: &Options) -> Result<Source, OpenClError>
     };
     let global = global.ok_or_else(too_many)?;
     let scratch = Scratch::of(kernel, options.private_bytes);
+    let warps = uses_warps(kernel).then_some(options.warps);
+    let exchange = if warps == Some(Warps::Emulated) { group * EXCHANGED } else { 0 };
     let mut printer = Printer::new(kernel);
     let kernel_name = format!("alexc_{}", kernel.name);
     printer.head(&kernel_name, group, &scratch);
     if grouped {
-        printer.begin_group();
+        printer.begin_group(exchange);
     } else {
         printer.begin_item(iterations, global, &scratch);
     }
@@ -159,6 +181,7 @@ pub fn emit(kernel: &Verified, options: &Options) -> Result<Source, OpenClError>
         global: [global, 1, 1],
         local: Some([group, 1, 1]),
         scratch_bytes: scratch.bytes,
+        warps,
     })
 }
 
@@ -215,6 +238,11 @@ impl Names {
         let vars = kernel.vars.iter().map(&mut assign).collect();
         let index = if reach(kernel) <= i128::from(i32::MAX) { "int" } else { "long" };
         Names { buffers, vars, index }
+    }
+
+    /// The type of indices that are not negative: to divide one takes fewer instructions.
+    fn unsigned(&self) -> &'static str {
+        if self.index == "int" { "uint" } else { "ulong" }
     }
 }
 
@@ -359,8 +387,9 @@ impl<'k> Printer<'k> {
         self.dimensions("item", &kernel.parallel);
     }
 
-    /// Finds the work-group's iteration and the work-item's place in the group.
-    fn begin_group(&mut self) {
+    /// Finds the work-group's iteration and the work-item's place in the group. `exchange`: floats
+    /// that the items of warps need to multiply matrices.
+    fn begin_group(&mut self, exchange: usize) {
         let index = self.names.index;
         for (position, buffer) in self.kernel.buffers.iter().enumerate() {
             if buffer.access == Access::Shared {
@@ -371,6 +400,9 @@ impl<'k> Printer<'k> {
                 ));
             }
         }
+        if exchange > 0 {
+            self.line(&format!("local float alexc_exchange[{exchange}];"));
+        }
         let kernel = self.kernel;
         self.line(&format!("{index} group = ({index})get_group_id(0);"));
         self.dimensions("group", &kernel.parallel);
@@ -380,13 +412,15 @@ impl<'k> Printer<'k> {
 
     /// The variables of a space out of a number, the last one fastest.
     fn dimensions(&mut self, number: &str, dims: &[ParallelDim]) {
-        let index = self.names.index;
+        let (index, unsigned) = (self.names.index, self.names.unsigned());
         let mut inner = 1;
         let mut lines = Vec::new();
         for (position, dim) in dims.iter().enumerate().rev() {
             let name = &self.names.vars[usize::from(dim.var.0)];
-            let rest = if inner == 1 { number.to_owned() } else { format!("{number} / {inner}") };
-            let value = if position == 0 { rest } else { format!("{rest} % {}", dim.count) };
+            let (divided, last) = (inner > 1, position == 0);
+            let rest = if divided { format!("{number} / {inner}") } else { number.to_owned() };
+            let value = if last { rest } else { format!("{rest} % {}", dim.count) };
+            let value = if divided || !last { format!("({unsigned}){value}") } else { value };
             lines.push(format!("{index} {name} = {value};"));
             inner *= u64::from(dim.count);
         }

@@ -4,7 +4,7 @@
 use super::lex::{Position, Token, tokens};
 use super::{ParseError, Parsed};
 use crate::ir::{
-    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel,
+    Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel, Mma,
     ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use crate::verify::MAX_LOOP_DEPTH;
@@ -300,6 +300,8 @@ impl<'t> Parser<'t> {
                 self.sign(',')?;
                 return Ok(Inst::Lane { dst, src, lane: self.number("a lane")? });
             }
+            "join" => return Ok(Inst::Join { dst, src: self.four_registers(reading)? }),
+            "tf32" => return Ok(Inst::Tf32 { dst, src: self.register(reading)? }),
             "fma" => {
                 let a = self.register(reading)?;
                 self.sign(',')?;
@@ -309,6 +311,10 @@ impl<'t> Parser<'t> {
                 return Ok(Inst::Fma { dst, a, b, c });
             }
             _ => {}
+        }
+        if let Some(kind) = Mma::ALL.into_iter().find(|kind| kind.name() == name) {
+            let [first, second, b, c] = self.four_registers(reading)?;
+            return Ok(Inst::Mma { kind, dst, a: [first, second], b, c });
         }
         if let Some(op) = Unary::ALL.into_iter().find(|op| op.name() == name) {
             return Ok(Inst::Unary { op, dst, src: self.register(reading)? });
@@ -323,6 +329,15 @@ impl<'t> Parser<'t> {
             return Ok(Inst::Reduce { op, dst, src: self.register(reading)? });
         }
         Err(position.error(format!("no instruction is called `{name}`")))
+    }
+
+    fn four_registers(&mut self, reading: &mut Reading<'t>) -> Result<[Reg; 4], ParseError> {
+        let mut registers = [self.register(reading)?; 4];
+        for register in &mut registers[1..] {
+            self.sign(',')?;
+            *register = self.register(reading)?;
+        }
+        Ok(registers)
     }
 
     /// A register being read.

@@ -1,7 +1,8 @@
 //! Printing kernels.
 
 use crate::ir::{
-    Access, Addr, Binary, BufferId, Index, IndexOp, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var,
+    Access, Addr, Binary, BufferId, Index, IndexOp, Inst, Kernel, Mma, Reduce, Reg, Stmt, Unary,
+    Var,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -50,6 +51,19 @@ impl Reduce {
         match self {
             Reduce::Add => "reduce_add",
             Reduce::Max => "reduce_max",
+        }
+    }
+}
+
+impl Mma {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Tf32, Self::F16];
+
+    /// Name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mma::Tf32 => "mma_tf32",
+            Mma::F16 => "mma_f16",
         }
     }
 }
@@ -201,6 +215,16 @@ impl Display for InstText<'_> {
             Inst::Unary { op, src, .. } => write!(f, "{} {}", op.name(), RegText(src)),
             Inst::Binary { op, a, b, .. } => {
                 write!(f, "{} {}, {}", op.name(), RegText(a), RegText(b))
+            }
+            Inst::Join { src, .. } => {
+                let [a, b, c, d] = src.map(RegText);
+                write!(f, "join {a}, {b}, {c}, {d}")
+            }
+            Inst::Tf32 { src, .. } => write!(f, "tf32 {}", RegText(src)),
+            Inst::Mma { kind, a, b, c, .. } => {
+                let [first, second] = a.map(RegText);
+                let (b, c) = (RegText(b), RegText(c));
+                write!(f, "{} {first}, {second}, {b}, {c}", kind.name())
             }
             Inst::Fma { a, b, c, .. } => {
                 write!(f, "fma {}, {}, {}", RegText(a), RegText(b), RegText(c))

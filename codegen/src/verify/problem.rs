@@ -132,6 +132,20 @@ pub enum Problem {
         /// What it is.
         what: &'static str,
     },
+    /// A product of a warp's items in a group without, or with a part of a warp.
+    #[error("a product of matrices is the work of 32 items together; the group has {items}")]
+    NoWarps {
+        /// Items of the group.
+        items: u64,
+    },
+    /// A register that must have four lanes.
+    #[error("v{register} has {lanes} lanes where four are wanted")]
+    NotFourLanes {
+        /// Number of the register.
+        register: u32,
+        /// Its lanes.
+        lanes: u8,
+    },
     /// Scratch of one item among several.
     #[error("`{buffer}` is the scratch of one item: groups have shared buffers")]
     GroupScratch {

@@ -487,7 +487,7 @@ impl<'a> Emitter<'a> {
                 self.put(dst);
             }
             // No plain kernel has it.
-            Inst::Lane { .. } => {}
+            Inst::Lane { .. } | Inst::Join { .. } | Inst::Tf32 { .. } | Inst::Mma { .. } => {}
             Inst::Reduce { op, dst, src } => {
                 let from = self.get(src, 1);
                 let to = self.target(dst);

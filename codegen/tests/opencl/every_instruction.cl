@@ -14,8 +14,8 @@ void alexc_every(
   global float *z = z_base + z_first;
   float t[32] __attribute__((aligned(64)));
   int item = (int)get_global_id(0);
-  int n = item / 2;
-  int c = item % 2;
+  int n = (uint)item / 2;
+  int c = (uint)item % 2;
   float8 v0 = (float8)(0.1f);
   float8 v1 = (float8)(-0.0f);
   float8 v2 = (float8)(INFINITY);

@@ -203,7 +203,9 @@ impl Gpu<'_> {
             let value = b.load(1, from, &at + part * layout.len() + layout.len());
             b.binary_into(Binary::Add, sum, sum, value);
         });
-        let value = ends.apply(b, product, sum, &c, &at.clone().into());
+        let at = At::from(at);
+        let of = ends.of_channel(b, &c, &at);
+        let value = ends.apply(b, product, sum, of, &at);
         b.store(to, at, value);
         self.base.call(draft);
     }
@@ -226,25 +228,34 @@ impl Ends {
         Ends { bias, scales, addends: declare_addends(draft, product.fused) }
     }
 
+    /// Loads what the sums of a channel get, once for all that an item has of it.
+    pub(super) fn of_channel(&self, b: &mut Builder, channel: &Affine, at: &At) -> OfChannel {
+        let bias = b.load(1, self.bias, at.alike(channel));
+        OfChannel { bias, scale: self.scales.map(|scales| b.load(1, scales, at.alike(channel))) }
+    }
+
     /// The result of a sum that is stored at `at`.
     pub(super) fn apply(
         &self,
         b: &mut Builder,
         product: &Product<'_>,
         sum: Reg,
-        channel: &Affine,
+        of: OfChannel,
         at: &At,
     ) -> Reg {
-        let bias = b.load(1, self.bias, at.alike(channel));
-        let value = match self.scales {
-            None => b.binary(Binary::Add, sum, bias),
-            Some(scales) => {
-                let scale = b.load(1, scales, at.alike(channel));
-                b.fma(sum, scale, bias)
-            }
+        let value = match of.scale {
+            None => b.binary(Binary::Add, sum, of.bias),
+            Some(scale) => b.fma(sum, scale, of.bias),
         };
         finish(b, product.fused, &self.addends, value, at)
     }
+}
+
+/// See [`Ends::of_channel`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfChannel {
+    bias: Reg,
+    scale: Option<Reg>,
 }
 
 /// Writes the kernel of a product.
@@ -642,25 +653,33 @@ impl<'a> Writer<'a> {
             self.store_points(b, place, (&rows, &column), sums);
             return;
         }
+        let channels: Vec<Affine> = rows.iter().map(|row| &place.group * outputs + row).collect();
+        let guarded = !outputs.is_multiple_of(tile.rows);
+        let within = |at: At, row| if guarded { at.within(row, outputs) } else { at };
+        // Before the first store, which for all a driver knows could change them.
+        let of: Vec<Option<OfChannel>> = rows
+            .iter()
+            .zip(&channels)
+            .map(|(row, channel)| {
+                let at = within(At::default(), row);
+                self.ends.as_ref().map(|ends| ends.of_channel(b, channel, &at))
+            })
+            .collect();
         for j in 0..tile.item_columns {
             let of_tile = &column * 4 + (j / 4 * self.run_step() + j % 4);
             let p = b.var("p", &place.column_tile * tile.columns + of_tile);
             let image = b.div("image", &p, layout.h * layout.w);
             let q = b.rem("q", &p, layout.h * layout.w);
-            for (row, sums) in rows.iter().zip(sums) {
-                let channel = &place.group * outputs + row;
+            for (i, row) in rows.iter().enumerate() {
                 let at = &place.part * layout.len()
                     + &image * layout.image()
-                    + &channel * layout.plane()
+                    + &channels[i] * layout.plane()
                     + &q;
-                let mut at = self.within_images(at.into(), &image);
-                if !outputs.is_multiple_of(tile.rows) {
-                    at = at.within(row, outputs);
-                }
-                let sum = b.lane(sums[j / 4], (j % 4) as u8);
-                let value = match &self.ends {
-                    Some(ends) => ends.apply(b, self.product, sum, &channel, &at),
-                    None => sum,
+                let at = within(self.within_images(at.into(), &image), row);
+                let sum = b.lane(sums[i][j / 4], (j % 4) as u8);
+                let value = match (&self.ends, of[i]) {
+                    (Some(ends), Some(of)) => ends.apply(b, self.product, sum, of, &at),
+                    _ => sum,
                 };
                 b.store(self.target, at, value);
             }

@@ -104,7 +104,8 @@ impl Gpu<'_> {
         });
         let channel = b.var("channel", &block * BLOCK + &lane);
         let at = At::from(output.at(&n, &channel, &oy, &ox)).within(&channel, ol.c);
-        let value = ends.apply(b, product, sum, &channel, &at);
+        let of = ends.of_channel(b, &channel, &at);
+        let value = ends.apply(b, product, sum, of, &at);
         b.store(to, at, value);
         self.base.call(draft);
     }

@@ -82,7 +82,8 @@ impl Gpu<'_> {
         let total = b.reduce(Reduce::Add, shares);
         let channel = b.var("channel", &block * BLOCK + &item);
         let at = At::from(&channel).within(&item, BLOCK).within(&channel, product.outputs);
-        let value = ends.apply(b, product, total, &channel, &at);
+        let of = ends.of_channel(b, &channel, &at);
+        let value = ends.apply(b, product, total, of, &at);
         b.store(output, at, value);
         self.base.call(draft);
     }
