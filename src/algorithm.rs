@@ -16,6 +16,28 @@ pub enum Math {
     /// Winograd where it is faster.
     #[default]
     Fast,
+    /// As [`Math::Fast`], but where a device has tensor cores, products of operands that are
+    /// rounded to tf32, by definition, with sums in f32.
+    Tf32,
+    /// The same with operands that are rounded to f16.
+    F16,
+}
+
+impl Math {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Math::Strict => "strict",
+            Math::Fast => "fast",
+            Math::Tf32 => "tf32",
+            Math::F16 => "f16",
+        }
+    }
+
+    /// Whether it is for tensor cores.
+    pub fn wants_tensor_cores(self) -> bool {
+        matches!(self, Math::Tf32 | Math::F16)
+    }
 }
 
 /// How a node is computed.
@@ -153,7 +175,8 @@ pub(crate) fn choose_by(
     }
     let most_error = most_error(graph);
     let of_node = |conv: &Conv, node: &Node, input| match math {
-        Math::Strict => Algorithm::Direct,
+        // What tensor cores round away would be larger behind a transform.
+        Math::Strict | Math::Tf32 | Math::F16 => Algorithm::Direct,
         Math::Fast => estimate(node, conv, input, most_error),
     };
     graph.nodes.iter().map(|node| choose_node(graph, node, overrides, &of_node)).collect()

@@ -4,7 +4,7 @@
 mod common;
 
 use alexc::algorithm::{Algorithm, AlgorithmError, Math, Override};
-use alexc::compile::opencl::{Device, OpenClNet, compile};
+use alexc::compile::opencl::{Device, OpenClNet, Schedule, compile};
 use alexc::compile::{self, CompileError, Options};
 use alexc::graph::build::{self, BuildOptions};
 use alexc::lower::gpu::Parameters;
@@ -354,15 +354,95 @@ fn every_net_is_proved() {
             let batch = BuildOptions { batch: Some(batch), ..BuildOptions::default() };
             let (_, graph) = build::load(&path.display().to_string(), &text, &batch)
                 .unwrap_or_else(|errors| panic!("{errors}"));
-            let options = Options::new(Target::host().unwrap());
-            for parameters in [only(tile, 16), Parameters::LARGE] {
+            let plain = Options::new(Target::host().unwrap());
+            let rounded = Options { math: Math::Tf32, ..plain.clone() };
+            for (options, parameters) in [
+                (&plain, only(tile, 16)),
+                (&plain, Parameters::LARGE),
+                (&rounded, tensor(tile, 16)),
+                (&rounded, Parameters::LARGE),
+            ] {
                 let device = Device { parameters, ..Device::GPU };
-                if let Err(error) = compile(&graph, &options, device) {
+                if let Err(error) = compile(&graph, options, device) {
                     panic!("{}: {error}", path.display());
                 }
             }
         }
     }
+}
+
+/// Operands keep 11 bits, so each is wrong by up to 2^-11 of itself, and a product by 2^-10: on
+/// average 4e-4, with a sign of its own. Relative to its own root mean square a sum of such
+/// products is as wrong as they are, the worst of some thousand by four times that, and a net adds
+/// what its layers do. A wrong place of a fragment is an error of 1.
+const ROUNDED: f64 = 4e-3;
+/// Rounding of f32 is less.
+const NOT_ROUNDED: f64 = 1e-5;
+
+/// Tiles of one shape that warps multiply.
+fn tensor(tile: usize, splits: usize) -> Parameters {
+    let tensor_tiles = &Parameters::LARGE.tensor_tiles[tile..=tile];
+    Parameters { tensor_tiles, most_splits: splits, least_steps: 1, ..Parameters::LARGE }
+}
+
+fn rounded(spec: &str, parameters: Parameters, math: Math) {
+    let options = Options { math, ..Options::new(Target::host().unwrap()) };
+    let (error, net) = error_with(spec, parameters, &options);
+    assert!(net.program().contains("mma.sync"), "{spec}");
+    assert!((NOT_ROUNDED..ROUNDED).contains(&error), "{math:?}: error {error:e}\n{spec}");
+}
+
+#[test]
+fn warps_multiply_convolutions_in_every_tile() {
+    for &(input, layers) in CONVOLUTIONS {
+        for tile in 0..Parameters::LARGE.tensor_tiles.len() {
+            rounded(&net(input, layers), tensor(tile, 1), Math::Tf32);
+        }
+        rounded(&net(input, layers), tensor(3, 1), Math::F16);
+    }
+}
+
+#[test]
+fn warps_multiply_parts_of_sums() {
+    for &(input, layers) in CONVOLUTIONS {
+        for splits in [2, 5] {
+            rounded(&net(input, layers), tensor(4, splits), Math::Tf32);
+        }
+    }
+}
+
+#[test]
+fn warps_multiply_vectors() {
+    for (images, tile) in [(3, 0), (33, 1), (65, 2), (20, 3), (33, 4)] {
+        for inputs in [5, 64, 700] {
+            let layers = "
+  - {name: a, type: linear, out_features: 35}
+  - {name: b, type: relu}
+  - {name: c, type: linear, out_features: 10}";
+            let spec = net(&format!("[{images}, {inputs}]"), layers);
+            rounded(&spec, tensor(tile, 4), Math::Tf32);
+            rounded(&spec, tensor(tile, 1), Math::F16);
+        }
+    }
+}
+
+/// Without tensor cores a net is what it is without the wish for them.
+#[test]
+fn devices_without_tensor_cores_compute_in_f32() {
+    let spec = net(CONVOLUTIONS[0].0, CONVOLUTIONS[0].1);
+    let (_, graph) = build::load("test.yaml", &spec, &BuildOptions::default()).unwrap();
+    let device = Device { warps: None, ..Device::GPU };
+    let program = |math, device| {
+        let options = Options { math, ..Options::new(Target::host().unwrap()) };
+        compile(&graph, &options, device).unwrap().program()
+    };
+    let plain = program(Math::Fast, device);
+    assert!(!plain.contains("mma"));
+    assert_eq!(program(Math::Tf32, device), plain);
+    assert_eq!(program(Math::F16, Device { schedule: Schedule::Cpu, ..Device::GPU }), {
+        program(Math::Fast, Device { schedule: Schedule::Cpu, ..Device::GPU })
+    });
+    assert_ne!(program(Math::Tf32, Device::GPU), plain);
 }
 
 proptest! {
@@ -384,5 +464,17 @@ proptest! {
         let parameters = Parameters { winograd_percent, ..only(tile, splits) };
         let error = error(&net.0, parameters, DType::F32, true);
         prop_assert!(error < 2e-3, "error {error:e}\n{}", net.0);
+    }
+
+    #[test]
+    fn random_nets_on_tensor_cores(
+        net in random_net::nets(),
+        tile in 0..5_usize,
+        splits in 1..4_usize,
+        math in prop::sample::select(vec![Math::Tf32, Math::F16]),
+    ) {
+        let options = Options { math, ..Options::new(Target::host().unwrap()) };
+        let (error, _) = error_with(&net.0, tensor(tile, splits), &options);
+        prop_assert!(error < 0.1, "{math:?}: error {error:e}\n{}", net.0);
     }
 }

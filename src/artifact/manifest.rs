@@ -2,7 +2,7 @@
 //! of it years later. Keys are stable.
 
 use super::{Artifact, COMPILER, Written};
-use crate::algorithm::{self, Algorithm, Math};
+use crate::algorithm::{self, Algorithm};
 use crate::compile::{Compiled, Options};
 use crate::graph::{Node, Op};
 use alexc_codegen::object::{self, ALIGNMENT, Memory};
@@ -49,10 +49,7 @@ impl Artifact<'_> {
                 "emitter": needed["emitter"],
                 "variants": variants,
             },
-            "math": match self.options.math {
-                Math::Fast => "fast",
-                Math::Strict => "strict",
-            },
+            "math": self.options.math.name(),
             "input": tensor(&program.input_dims),
             "output": tensor(&program.output_dims),
             "preprocess": self.spec.preprocess.as_ref().map(preprocess),

@@ -89,7 +89,8 @@ pub struct Common {
 /// How a net is compiled.
 #[derive(Debug, Clone, Args)]
 pub struct CompileArgs {
-    /// `fast` may use Winograd's method, `strict` computes by definition in a fixed order
+    /// `fast` may use Winograd's method, `strict` computes by definition in a fixed order; `tf32`
+    /// and `f16` round what is multiplied, for the tensor cores of OpenCL devices that have them
     #[arg(long, value_enum, default_value_t = MathArg::Fast)]
     pub math: MathArg,
     /// Type of the weights of linear layers in memory; f16 also of direct convolutions at batch 1
@@ -149,6 +150,21 @@ pub enum MathArg {
     Fast,
     /// By definition.
     Strict,
+    /// Operands of 11 bits.
+    Tf32,
+    /// Operands in IEEE binary16.
+    F16,
+}
+
+impl From<MathArg> for crate::algorithm::Math {
+    fn from(arg: MathArg) -> Self {
+        match arg {
+            MathArg::Fast => Self::Fast,
+            MathArg::Strict => Self::Strict,
+            MathArg::Tf32 => Self::Tf32,
+            MathArg::F16 => Self::F16,
+        }
+    }
 }
 
 /// `--weights-dtype`.

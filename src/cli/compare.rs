@@ -4,18 +4,22 @@
 use super::args::{CompareArgs, WeightsArg};
 use super::failure::{Failure, print, print_json};
 use super::{load, memory, net};
+use crate::algorithm::Math;
 use crate::arrays::Arrays;
 use crate::report::compare::{boundaries, with_arrays, with_reference};
 use crate::report::difference::Tolerance;
 use ndarray::ArrayD;
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
-    let limit = args.tolerance.unwrap_or(match args.compile.weights_dtype {
+    let of_weights = match args.compile.weights_dtype {
         WeightsArg::F32 => 1e-5,
         WeightsArg::F16 => 2e-3,
         WeightsArg::Bf16 => 1e-2,
         WeightsArg::Int8 => 3e-2,
-    });
+    };
+    // Both round to eleven bits, as weights in f16 are rounded, and here inputs are, too.
+    let of_math = if Math::from(args.compile.math).wants_tensor_cores() { 3e-3 } else { 0.0 };
+    let limit = args.tolerance.unwrap_or(f64::max(of_weights, of_math));
     if limit.is_nan() || limit < 0.0 {
         return Err(Failure::Usage("--tolerance must be zero or more".to_owned()));
     }

@@ -69,7 +69,10 @@ fn purpose(graph: &Graph, args: &DumpArgs) -> Result<For, Failure> {
             }
             let device = match (compile.schedule, args.stage) {
                 (Some(ScheduleArg::Gpu), _) | (None, Stage::Estimate) => opencl::Device::GPU,
-                _ => opencl::Device::CPU,
+                _ => {
+                    load::no_tensor_cores(compile)?;
+                    opencl::Device::CPU
+                }
             };
             Ok(For::OpenCl(load::options(common, compile, None)?, device))
         }

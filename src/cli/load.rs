@@ -1,6 +1,6 @@
 //! From arguments to a net that runs: what every command has in common.
 
-use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, MathArg, WeightsArg};
+use super::args::{Common, CompileArgs, DeviceArgs, EmitterArg, WeightsArg};
 use super::device::{self, Place};
 use super::failure::Failure;
 use super::{memory, progress, tuning};
@@ -120,10 +120,7 @@ pub(super) fn options(
         }
     };
     options.fuse = !args.no_fusion;
-    options.math = match args.math {
-        MathArg::Fast => Math::Fast,
-        MathArg::Strict => Math::Strict,
-    };
+    options.math = args.math.into();
     options.weights_dtype = weights_dtype(args);
     options.overrides = overrides(common)?;
     options.threads = threads(None)?;
@@ -162,6 +159,8 @@ pub(super) struct Made {
     pub(super) target: String,
     /// Which emitter.
     pub(super) emitter: String,
+    /// How it rounds, see [`Math::name`].
+    pub(super) math: &'static str,
     /// This machine's processor runs it, whatever the device is called.
     pub(super) on_cpu: bool,
 }
@@ -215,8 +214,9 @@ pub(super) struct Job<'a> {
     pub(super) compile: &'a CompileArgs,
 }
 
-/// Machine code has no schedule to choose.
+/// Machine code has no schedule to choose, and processors no tensor cores.
 pub(super) fn no_schedule(args: &CompileArgs) -> Result<(), Failure> {
+    no_tensor_cores(args)?;
     if args.schedule.is_some() {
         let what = "--schedule shapes OpenCL kernels; leave it out for code on the CPU";
         return Err(Failure::Usage(what.to_owned()));
@@ -239,15 +239,29 @@ pub(super) fn for_opencl(args: &CompileArgs, triple: Option<&str>) -> Result<(),
     }
 }
 
+/// Code that runs on a processor computes in f32.
+pub(super) fn no_tensor_cores(args: &CompileArgs) -> Result<(), Failure> {
+    let math = Math::from(args.math);
+    if math.wants_tensor_cores() {
+        return Err(Failure::Usage(format!(
+            "--math {} is for GPUs with tensor cores (--device opencl); a processor computes in \
+             f32: leave it out",
+            math.name()
+        )));
+    }
+    Ok(())
+}
+
 fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
     no_schedule(job.compile)?;
+    let math = Math::from(job.compile.math).name();
     let WithWeights { compiled, source, weights, threads, compile_time, weights_time } =
         with_weights(job)?;
     let Compiled { net, program, target, emitter, .. } = compiled;
     let network = Arc::new(Network::new(program, weights)?);
     let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
     let (device, emitter) = ("cpu".to_owned(), emitter.to_string());
-    let made = Made { device, target, emitter, on_cpu: true };
+    let made = Made { device, target, emitter, math, on_cpu: true };
     Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
 }
 

@@ -147,7 +147,7 @@ fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
         target: made.target,
         emitter: Some(made.emitter),
         on_cpu: made.on_cpu,
-        math: Some(if wish.compile.math == MathArg::Fast { "fast" } else { "strict" }),
+        math: Some(made.math),
         compile_time,
         weights_time,
         prepared: Some(net),

@@ -4,6 +4,7 @@ use super::args::{CompileArgs, ScheduleArg};
 use super::failure::{Failure, warn};
 use super::load::{self, Job, Loaded, Made};
 use super::memory;
+use crate::algorithm::Math;
 use crate::compile::opencl::{Device as Target, OpenClNet};
 use crate::compile::{self, Options};
 use crate::opencl::{self, Programs, tune};
@@ -43,7 +44,8 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let store = programs();
     let store = store.as_ref().map(|programs| programs as &dyn Store);
     let how = Build { store, ..Build::default() };
-    let mut target = scheduled(opencl::target(device), compile.schedule);
+    let target = scheduled(opencl::target(device), compile.schedule);
+    let mut target = with_tensor_cores(target, options.math, device);
     if compile.tune {
         target = tune::tuned(graph, &options, target, device, &how)?;
     }
@@ -64,11 +66,30 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
         device: about.label.clone(),
         target: about.name.clone(),
         emitter: compiled.device.to_string(),
+        math: compiled.math.name(),
         on_cpu: about.kind == DeviceKind::Cpu,
     };
     let threads = usize::try_from(about.units).unwrap_or(1);
     let net = compiled.net;
     Ok(Loaded { net, made, source, session, threads, compile_time, weights_time })
+}
+
+/// The target with tensor cores, where `--math` is for them; where the device has none, the user is
+/// told.
+fn with_tensor_cores(target: Target, math: Math, device: &Device) -> Target {
+    if !math.wants_tensor_cores() {
+        return target;
+    }
+    let target = opencl::with_tensor_cores(target, device);
+    if target.mma(math).is_none() {
+        no_tensor_cores(math, device);
+    }
+    target
+}
+
+fn no_tensor_cores(math: Math, device: &Device) {
+    let why = "its driver takes no kernels for tensor cores, or they are not a GPU's";
+    log::info!("--math {}: {device} computes in f32: {why}", math.name());
 }
 
 /// The device with the schedule that the user wants.
@@ -88,6 +109,9 @@ fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     let Job { graph, source, threads, common, compile } = job;
     let target = pair_target(devices[0], compile.schedule);
     let options = Options { halves: true, ..load::options(common, compile, None)? };
+    if options.math.wants_tensor_cores() {
+        devices.iter().for_each(|device| no_tensor_cores(options.math, device));
+    }
     let start = Instant::now();
     let compiled = compile::opencl::compile(graph, &options, target)?;
     let whole = opencl::net(&compiled);
@@ -117,6 +141,7 @@ fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
         device: devices.map(|device| device.about.label.as_str()).join(","),
         target: if names[0] == names[1] { names[0].to_owned() } else { names.join(", ") },
         emitter: compiled.device.to_string(),
+        math: compiled.math.name(),
         on_cpu: devices.iter().all(|device| device.about.kind == DeviceKind::Cpu),
     };
     let units: u64 = devices.iter().map(|device| device.about.units).sum();
@@ -132,7 +157,10 @@ pub(super) fn target(args: &CompileArgs, devices: &[Device]) -> Result<Target, F
         return Err(Failure::Usage(what.to_owned()));
     }
     match one_or_two(devices)? {
-        (device, None) => Ok(scheduled(opencl::target(device), args.schedule)),
+        (device, None) => {
+            let target = scheduled(opencl::target(device), args.schedule);
+            Ok(with_tensor_cores(target, args.math.into(), device))
+        }
         (first, Some(_)) => Ok(pair_target(first, args.schedule)),
     }
 }

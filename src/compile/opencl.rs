@@ -1,10 +1,12 @@
 //! A net as OpenCL C: the same graph, prepared for a device that is described in a few numbers.
 
 use super::{CompileError, Options, Prepared, Shape, prepare, told};
+use crate::algorithm::Math;
 use crate::graph::Graph;
 use crate::lower::Vectors;
 use crate::lower::gpu::Parameters;
-use alexc_codegen::opencl::{self, MultiplyAdd, Source};
+use alexc_codegen::ir::Mma;
+use alexc_codegen::opencl::{self, MultiplyAdd, Source, Warps};
 use std::fmt;
 use std::ops::Deref;
 use std::time::Instant;
@@ -29,13 +31,23 @@ pub struct Device {
     pub fma: bool,
     /// How a GPU's kernels are shaped.
     pub parameters: Parameters,
+    /// How its warps multiply matrices, if they can. Unused but for [`Math::Tf32`] and
+    /// [`Math::F16`].
+    pub warps: Option<Warps>,
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.schedule {
             Schedule::Cpu => write!(f, "OpenCL C, {} floats a vector", self.vectors().lanes),
-            Schedule::Gpu => f.write_str("OpenCL C, work-groups"),
+            Schedule::Gpu => {
+                f.write_str("OpenCL C, work-groups")?;
+                match self.parameters.mma {
+                    None => Ok(()),
+                    Some(Mma::Tf32) => f.write_str(", tensor cores in tf32"),
+                    Some(Mma::F16) => f.write_str(", tensor cores in f16"),
+                }
+            }
         }
     }
 }
@@ -47,10 +59,22 @@ impl Device {
         vector_width: 8,
         fma: true,
         parameters: Parameters::LARGE,
+        warps: None,
     };
 
-    /// A large GPU.
-    pub const GPU: Device = Device { schedule: Schedule::Gpu, vector_width: 1, ..Device::CPU };
+    /// A large GPU with tensor cores.
+    pub const GPU: Device =
+        Device { schedule: Schedule::Gpu, vector_width: 1, warps: Some(Warps::Ptx), ..Device::CPU };
+
+    /// How products are multiplied by tensor cores, where `math` asks for that and the device can.
+    pub fn mma(self, math: Math) -> Option<Mma> {
+        let kind = match math {
+            Math::Strict | Math::Fast => None,
+            Math::Tf32 => Some(Mma::Tf32),
+            Math::F16 => Some(Mma::F16),
+        };
+        kind.filter(|_| self.schedule == Schedule::Gpu && self.warps.is_some())
+    }
 
     /// Other shapes of kernels that may be faster on the same device, with names; itself first.
     pub fn candidates(self) -> Vec<(String, Device)> {
@@ -88,7 +112,8 @@ impl Device {
             Schedule::Cpu => options.work_group,
             Schedule::Gpu => self.parameters.single_items,
         };
-        opencl::Options { multiply_add, work_group, ..options }
+        let warps = self.warps.unwrap_or(options.warps);
+        opencl::Options { multiply_add, work_group, warps, ..options }
     }
 }
 
@@ -99,8 +124,10 @@ pub struct OpenClNet {
     pub net: Prepared,
     /// One for each of [`Prepared::kernels`].
     pub sources: Vec<Source>,
-    /// The device.
+    /// The device, with what of it the kernels use.
     pub device: Device,
+    /// How they round.
+    pub math: Math,
 }
 
 impl Deref for OpenClNet {
@@ -123,11 +150,17 @@ pub fn compile(
     options: &Options,
     device: Device,
 ) -> Result<OpenClNet, CompileError> {
+    let mma = device.mma(options.math);
+    let device = Device { parameters: Parameters { mma, ..device.parameters }, ..device };
+    let math = match mma {
+        None if options.math.wants_tensor_cores() => Math::Fast,
+        _ => options.math,
+    };
     let shape = match device.schedule {
         Schedule::Cpu => Shape::Vectors(device.vectors()),
         Schedule::Gpu => Shape::Groups(device.parameters),
     };
-    let mut net = prepare(graph, options, shape)?;
+    let mut net = prepare(graph, &Options { math, ..options.clone() }, shape)?;
     let start = Instant::now();
     let printing = device.printing();
     let sources: Vec<Source> = net
@@ -138,5 +171,5 @@ pub fn compile(
     net.timings.emit = start.elapsed();
     let bytes: usize = sources.iter().map(|source| source.text.len()).sum();
     told("emit", net.timings.emit, format_args!("{bytes} bytes of OpenCL C"));
-    Ok(OpenClNet { net, sources, device })
+    Ok(OpenClNet { net, sources, device, math })
 }

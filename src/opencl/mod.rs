@@ -11,12 +11,13 @@ use crate::compile::identifier;
 use crate::compile::opencl::{Device as Target, OpenClNet, Schedule};
 use crate::lower::gpu::Parameters;
 use crate::session::runs;
-use alexc_codegen::opencl::{self as source, Source, prelude};
+use alexc_codegen::opencl::{self as source, Source, Warps, prelude};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::opencl::{self, Arg, Device, DeviceKind, Launch, Net};
 use alexc_runtime::program::{KernelCode, Program};
 
-/// What the compiler makes source for on a device.
+/// What the compiler makes source for on a device; whether it has tensor cores is asked by
+/// [`with_tensor_cores`].
 pub fn target(device: &Device) -> Target {
     let about = &device.about;
     Target {
@@ -27,7 +28,15 @@ pub fn target(device: &Device) -> Target {
         vector_width: usize::try_from(about.vector_width).unwrap_or(1),
         fma: about.fma,
         parameters: Parameters::of(&about.name, usize::try_from(about.units).unwrap_or(1)),
+        warps: None,
     }
+}
+
+/// The target with the tensor cores that the device's driver takes kernels for.
+pub fn with_tensor_cores(target: Target, device: &Device) -> Target {
+    let wanted = target.schedule == Schedule::Gpu;
+    let warps = (wanted && opencl::takes_ptx(device, &source::probe())).then_some(Warps::Ptx);
+    Target { warps, ..target }
 }
 
 /// A compiled net as the runtime takes it.

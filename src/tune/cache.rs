@@ -2,7 +2,7 @@
 //! user's. The file holds the whole key, so that one that was made for something else is never
 //! taken, whatever its name. What cannot be read, or says what nobody wrote, counts as missing.
 
-use crate::algorithm::{Algorithm, Math, Override};
+use crate::algorithm::{Algorithm, Override};
 use crate::compile::{Options, identifier};
 use crate::graph::Graph;
 use crate::output_file::write_file;
@@ -63,10 +63,7 @@ impl Key {
     }
 
     fn of_version(version: &str, fused: &Graph, options: &Options, machine: &Machine) -> Key {
-        let math = match options.math {
-            Math::Strict => "strict",
-            Math::Fast => "fast",
-        };
+        let math = options.math.name();
         let weights = match options.weights_dtype {
             DType::F32 => "f32",
             DType::F16 => "f16",

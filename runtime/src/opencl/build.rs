@@ -4,7 +4,9 @@
 use super::api::{self, CallError, Context};
 use super::devices::{About, Device};
 use super::kept::{ProgramKey, from_file, to_file};
+use std::collections::HashMap;
 use std::ffi::CString;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// How a driver builds a net's kernels.
 #[derive(Clone, Copy)]
@@ -58,6 +60,34 @@ pub(super) enum BuildError {
     Refused(String),
     #[error(transparent)]
     Call(#[from] CallError),
+}
+
+/// Whether a driver builds a program with NVIDIA's PTX in it. Asked once of each device and
+/// program; a driver that says no does so without a word. Others than NVIDIA's are not asked: a
+/// compiler for another processor may not survive the question.
+pub fn takes_ptx(device: &Device, source: &str) -> bool {
+    /// Device, driver and program, with the answer.
+    type Answers = HashMap<(String, String, String), bool>;
+    static ANSWERS: LazyLock<Mutex<Answers>> = LazyLock::new(Mutex::default);
+    let About { name, driver, .. } = &device.about;
+    if !speaks_ptx(&device.about) {
+        return false;
+    }
+    let question = (name.clone(), driver.clone(), source.to_owned());
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    *answers.entry(question).or_insert_with(|| builds(device, source))
+}
+
+/// Whether the driver's compiler makes PTX.
+fn speaks_ptx(about: &About) -> bool {
+    about.platform.contains("NVIDIA") && about.extensions.contains("cl_nv_")
+}
+
+/// Whether a driver builds a program.
+fn builds(device: &Device, source: &str) -> bool {
+    let options = CString::new(Build::default().options()).unwrap_or_default();
+    let program = Context::of(&[device.id]).and_then(|context| context.program(source));
+    program.is_ok_and(|program| program.build(device.id, &options).is_ok())
 }
 
 /// Builds a program, or takes it from the store.

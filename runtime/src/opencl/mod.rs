@@ -22,7 +22,7 @@ pub use self::rect::Rect;
 #[cfg(feature = "opencl")]
 pub use self::{
     api::{CallError, Status},
-    build::{Build, Store},
+    build::{Build, Store, takes_ptx},
     devices::{About, Device, DeviceError, DeviceKind, Driver, choose, drivers},
     pair::{PairNet, PairPart, PairSession, PairTransfer},
     session::{Arg, Launch, Net, RunError, Session, SetupError},

@@ -12,6 +12,7 @@ use crate::graph::Conv;
 use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::Winograd;
+use alexc_codegen::ir::Mma;
 
 /// A tile, and into how many parts sums are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) struct Choice {
     pub(super) splits: usize,
     /// Steps of a part.
     pub(super) steps: usize,
+    /// Whether warps multiply the tile, and how.
+    pub(super) mma: Option<Mma>,
 }
 
 /// Matrix products side by side.
@@ -37,6 +40,8 @@ pub(super) struct Extent {
     pub(super) inputs: usize,
     /// Whether what reads the results adds parts up on the way: no kernel is needed for that.
     pub(super) added_later: bool,
+    /// Whether warps multiply, and how.
+    pub(super) mma: Option<Mma>,
 }
 
 /// Groups of a product's rows: those of the operator, or, for two devices, two halves of the only
@@ -52,25 +57,34 @@ impl Extent {
     /// The tile and split that take the least time.
     pub(super) fn choose(self, p: &Parameters) -> Choice {
         let steps = self.depth.div_ceil(DEPTH);
-        let candidates = p.tiles.iter().flat_map(|&tile| {
+        let mma = self.mma;
+        let tiles = if mma.is_some() { p.tensor_tiles } else { p.tiles };
+        let candidates = tiles.iter().flat_map(|&tile| {
             let most = (steps / p.least_steps).clamp(1, p.most_splits);
-            (1..=most).map(move |splits| Choice { tile, splits, steps: steps.div_ceil(splits) })
+            (1..=most).map(move |splits| Choice {
+                tile,
+                splits,
+                steps: steps.div_ceil(splits),
+                mma,
+            })
         });
         let time = |choice: &Choice| self.nanoseconds(*choice, p);
         candidates.min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or(Choice {
-            tile: p.tiles[0],
+            tile: tiles[0],
             splits: 1,
             steps,
+            mma,
         })
     }
 
     /// With the adding of parts.
     pub(super) fn nanoseconds(self, choice: Choice, p: &Parameters) -> f64 {
-        let Choice { tile, splits, steps } = choice;
+        let Choice { tile, splits, steps, mma } = choice;
         let tiles = self.outputs.div_ceil(tile.rows) * self.columns.div_ceil(tile.columns);
         let own = (self.count * tiles * splits).div_ceil(p.processors);
         let products = own as f64 * (tile.rows * tile.columns * steps * DEPTH) as f64;
-        let busy = products * 100.0 / (tile.efficiency * p.products_per_ns) as f64;
+        let rate = if mma.is_some() { p.tensor_products_per_ns } else { p.products_per_ns };
+        let busy = products * 100.0 / (tile.efficiency * rate) as f64;
         let waves = own.div_ceil((RESIDENT_ITEMS / tile.items()).max(1));
         let alone = (waves * (steps + AROUND) * p.step_ns) as f64;
         let results = self.count * self.outputs * self.columns;
@@ -96,6 +110,7 @@ impl Extent {
             depth: input.c() / conv.groups * kh * kw,
             inputs: input.len(),
             added_later: false,
+            mma: None,
         }
     }
 
@@ -116,6 +131,7 @@ impl Extent {
             depth: channels / conv.groups,
             inputs: points * channels * grid.pitch(),
             added_later: true,
+            mma: None,
         }
     }
 }
@@ -190,6 +206,7 @@ mod tests {
             depth: 2304,
             inputs: 256 * 169,
             added_later: false,
+            mma: None,
         };
         let choice = small.choose(&p);
         assert!(choice.splits > 1, "{choice:?}");

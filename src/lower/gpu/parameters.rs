@@ -1,5 +1,7 @@
 //! The numbers that kernels for GPUs are shaped by: one table, a row a kind of device.
 
+use alexc_codegen::ir::Mma;
+
 /// A tile of a matrix product that a work-group computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tile {
@@ -7,7 +9,7 @@ pub struct Tile {
     pub rows: usize,
     /// Pixels.
     pub columns: usize,
-    /// Output channels of a work-item, a multiple of 4.
+    /// Output channels of a work-item, a multiple of 4; of 2 where warps multiply.
     pub item_rows: usize,
     /// Pixels of a work-item, a multiple of 4.
     pub item_columns: usize,
@@ -32,6 +34,13 @@ impl Tile {
 pub struct Parameters {
     /// Tiles to choose from.
     pub tiles: &'static [Tile],
+    /// How warps multiply matrices, where the user allows it and the device can.
+    pub mma: Option<Mma>,
+    /// Tiles to choose from where they do. A warp has eight times the rows of an item and 32
+    /// columns.
+    pub tensor_tiles: &'static [Tile],
+    /// Multiply-adds that a processor does in a nanosecond then.
+    pub tensor_products_per_ns: usize,
     /// Processors (OpenCL's compute units). Fewer groups than these leave part of the device idle;
     /// then sums are split among groups.
     pub processors: usize,
@@ -78,6 +87,15 @@ const TILES: &[Tile] = &[
     Tile::new(32, 32, [4, 4], 45),
 ];
 
+/// 64, 32 or 16 rows a warp.
+const TENSOR_TILES: &[Tile] = &[
+    Tile::new(128, 128, [8, 8], 100),
+    Tile::new(128, 64, [4, 8], 85),
+    Tile::new(64, 64, [4, 8], 80),
+    Tile::new(32, 64, [4, 8], 65),
+    Tile::new(32, 32, [2, 8], 50),
+];
+
 const LARGE: Parameters = Parameters::LARGE;
 
 /// Parts of device names with their parameters, except for the number of processors; the first
@@ -85,9 +103,33 @@ const LARGE: Parameters = Parameters::LARGE;
 pub const TABLE: &[(&str, Parameters)] = &[
     ("H100", LARGE),
     ("H200", Parameters { bytes_per_us: 30_000, ..LARGE }),
-    ("A100", Parameters { products_per_ns: 72, bytes_per_us: 12_000, ..LARGE }),
-    ("RTX 40", Parameters { products_per_ns: 250, bytes_per_us: 7_000, ..LARGE }),
-    ("RTX 30", Parameters { products_per_ns: 170, bytes_per_us: 9_000, ..LARGE }),
+    (
+        "A100",
+        Parameters {
+            products_per_ns: 72,
+            bytes_per_us: 12_000,
+            tensor_products_per_ns: 400,
+            ..LARGE
+        },
+    ),
+    (
+        "RTX 40",
+        Parameters {
+            products_per_ns: 250,
+            bytes_per_us: 7_000,
+            tensor_products_per_ns: 250,
+            ..LARGE
+        },
+    ),
+    (
+        "RTX 30",
+        Parameters {
+            products_per_ns: 170,
+            bytes_per_us: 9_000,
+            tensor_products_per_ns: 170,
+            ..LARGE
+        },
+    ),
     ("Intel", Parameters { products_per_ns: 8, bytes_per_us: 600, kernel_ns: 5_000, ..LARGE }),
     ("gfx", Parameters { products_per_ns: 100, bytes_per_us: 9_000, kernel_ns: 5_000, ..LARGE }),
 ];
@@ -96,6 +138,9 @@ impl Parameters {
     /// For a large GPU of 132 processors.
     pub const LARGE: Parameters = Parameters {
         tiles: TILES,
+        mma: None,
+        tensor_tiles: TENSOR_TILES,
+        tensor_products_per_ns: 700,
         processors: 132,
         products_per_ns: 180,
         bytes_per_us: 20_000,
@@ -157,7 +202,7 @@ impl Default for Parameters {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEPTH, LARGE, Parameters, TABLE, TILES};
+    use super::{DEPTH, LARGE, Parameters, TABLE, TENSOR_TILES, TILES};
 
     #[test]
     fn tiles_can_be_loaded_evenly() {
@@ -169,6 +214,23 @@ mod tests {
             assert!((DEPTH * tile.columns / 4).is_multiple_of(items), "{tile:?}");
             assert!(tile.rows.is_multiple_of(16) && tile.item_rows.is_multiple_of(4), "{tile:?}");
             assert!(tile.item_columns.is_multiple_of(4), "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn warps_share_tiles_evenly() {
+        for tile in TENSOR_TILES {
+            let items = tile.items();
+            assert!(items.is_multiple_of(64) && items <= 256, "{tile:?}");
+            assert!(items.is_multiple_of(tile.columns), "{tile:?}");
+            // An item loads inputs of rows that lie four apart.
+            assert!([1, 2, 4].contains(&(items / tile.columns)), "{tile:?}");
+            assert!((tile.rows / 16).is_multiple_of(items / 64), "{tile:?}");
+            assert!((DEPTH * tile.columns).is_multiple_of(items), "{tile:?}");
+            assert_eq!(tile.item_columns, 8, "{tile:?}");
+            assert!(tile.item_rows.is_multiple_of(2), "{tile:?}");
+            assert!(tile.rows.is_multiple_of(8 * tile.item_rows), "{tile:?}");
+            assert!(tile.columns.is_multiple_of(32), "{tile:?}");
         }
     }
 

@@ -7,18 +7,21 @@
 //! the tiles are too few for the device, several groups share a sum, and a second kernel adds
 //! their parts.
 
+mod ends;
 mod points;
+mod tensor;
 
+pub(super) use ends::{Ends, OfChannel};
 pub(super) use points::QUAD;
 
 use super::choice::{Choice, Extent, row_groups};
 use super::parameters::DEPTH;
-use super::{Gpu, finish, shared};
+use super::{Gpu, shared};
 use crate::graph::{Conv, Linear};
 use crate::layout::{BLOCK, Layout};
 use crate::lower::conv::Reach;
 use crate::lower::pack::Pack;
-use crate::lower::{Argument, Draft, Fused, Operand, declare_addends};
+use crate::lower::{Argument, Draft, Fused, Operand};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
@@ -164,6 +167,7 @@ impl Gpu<'_> {
             depth: product.depth,
             inputs: product.input.layout.len(),
             added_later: false,
+            mma: self.parameters.mma,
         };
         let choice = extent.choose(self.parameters);
         let mut draft =
@@ -211,53 +215,6 @@ impl Gpu<'_> {
     }
 }
 
-/// What is added to sums at the end.
-pub(super) struct Ends {
-    bias: BufferId,
-    scales: Option<BufferId>,
-    addends: Vec<Option<BufferId>>,
-}
-
-impl Ends {
-    pub(super) fn declare(draft: &mut Draft, product: &Product<'_>) -> Ends {
-        let outputs = product.groups * product.outputs;
-        let blocks = outputs.next_multiple_of(BLOCK);
-        let scales = product.scales;
-        let scales = scales.map(|s| draft.buffer("scales", s, blocks, Access::Read));
-        let bias = draft.buffer("bias", product.bias, outputs, Access::Read);
-        Ends { bias, scales, addends: declare_addends(draft, product.fused) }
-    }
-
-    /// Loads what the sums of a channel get, once for all that an item has of it.
-    pub(super) fn of_channel(&self, b: &mut Builder, channel: &Affine, at: &At) -> OfChannel {
-        let bias = b.load(1, self.bias, at.alike(channel));
-        OfChannel { bias, scale: self.scales.map(|scales| b.load(1, scales, at.alike(channel))) }
-    }
-
-    /// The result of a sum that is stored at `at`.
-    pub(super) fn apply(
-        &self,
-        b: &mut Builder,
-        product: &Product<'_>,
-        sum: Reg,
-        of: OfChannel,
-        at: &At,
-    ) -> Reg {
-        let value = match of.scale {
-            None => b.binary(Binary::Add, sum, of.bias),
-            Some(scale) => b.fma(sum, scale, of.bias),
-        };
-        finish(b, product.fused, &self.addends, value, at)
-    }
-}
-
-/// See [`Ends::of_channel`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OfChannel {
-    bias: Reg,
-    scale: Option<Reg>,
-}
-
 /// Writes the kernel of a product.
 struct Writer<'a> {
     product: &'a Product<'a>,
@@ -267,7 +224,7 @@ struct Writer<'a> {
     /// Absent where the results are parts.
     ends: Option<Ends>,
     target: BufferId,
-    /// 16 rows of both tiles.
+    /// 16 rows of both tiles; see [`tensor`] for how they lie there.
     left: BufferId,
     right: BufferId,
     /// From one row to the next in `right`.
@@ -316,8 +273,11 @@ impl<'a> Writer<'a> {
         let target = target.declare(draft, "output", Access::Write);
         // Vectors are stored into the tile by columns: four more keep them out of one bank.
         let pitch = tile.columns + if matches!(product.columns, Columns::Vectors) { 4 } else { 0 };
-        let left = shared(draft, "left", DEPTH * tile.rows);
-        let right = shared(draft, "right", DEPTH * pitch);
+        let (left, right) = match choice.mma {
+            None => (DEPTH * tile.rows, DEPTH * pitch),
+            Some(_) => (tensor::left_len(tile), tensor::right_len(tile)),
+        };
+        let (left, right) = (shared(draft, "left", left), shared(draft, "right", right));
         Writer { product, choice, input, weights, ends, target, left, right, pitch }
     }
 
@@ -384,6 +344,10 @@ impl<'a> Writer<'a> {
         let left: Vec<Reg> = (0..self.left_loads()).map(|_| b.reg(4)).collect();
         let lanes = self.right_lanes() as u8;
         let right: Vec<Reg> = (0..self.right_loads()).map(|_| b.reg(lanes)).collect();
+        if let Some(kind) = self.choice.mma {
+            self.write_tensor(b, kind, &place, pixel.as_ref(), (&left, &right));
+            return;
+        }
         let sums: Vec<Vec<Reg>> = (0..tile.item_rows)
             .map(|_| (0..tile.item_columns / 4).map(|_| b.constant(4, 0.0)).collect())
             .collect();
@@ -643,8 +607,6 @@ impl<'a> Writer<'a> {
 
     fn store(&self, b: &mut Builder, place: &Place, sums: &[Vec<Reg>]) {
         let tile = self.choice.tile;
-        let layout = self.product.output.layout;
-        let outputs = self.product.outputs;
         let (row, column) = self.part_of_tile(b, place);
         let rows: Vec<Affine> = (0..tile.item_rows)
             .map(|i| b.var("row", &place.row_tile * tile.rows + &row * tile.item_rows + i))
@@ -653,6 +615,25 @@ impl<'a> Writer<'a> {
             self.store_points(b, place, (&rows, &column), sums);
             return;
         }
+        let columns: Vec<Affine> = (0..tile.item_columns)
+            .map(|j| &column * 4 + (j / 4 * self.run_step() + j % 4))
+            .collect();
+        self.store_results(b, place, (&rows, &columns), |b, i, j| {
+            b.lane(sums[i][j / 4], (j % 4) as u8)
+        });
+    }
+
+    /// Stores an item's results: its rows, its columns in the tile, and the sum of each pair.
+    fn store_results(
+        &self,
+        b: &mut Builder,
+        place: &Place,
+        (rows, columns): (&[Affine], &[Affine]),
+        sum: impl Fn(&mut Builder, usize, usize) -> Reg,
+    ) {
+        let tile = self.choice.tile;
+        let layout = self.product.output.layout;
+        let outputs = self.product.outputs;
         let channels: Vec<Affine> = rows.iter().map(|row| &place.group * outputs + row).collect();
         let guarded = !outputs.is_multiple_of(tile.rows);
         let within = |at: At, row| if guarded { at.within(row, outputs) } else { at };
@@ -665,8 +646,7 @@ impl<'a> Writer<'a> {
                 self.ends.as_ref().map(|ends| ends.of_channel(b, channel, &at))
             })
             .collect();
-        for j in 0..tile.item_columns {
-            let of_tile = &column * 4 + (j / 4 * self.run_step() + j % 4);
+        for (j, of_tile) in columns.iter().enumerate() {
             let p = b.var("p", &place.column_tile * tile.columns + of_tile);
             let image = b.div("image", &p, layout.h * layout.w);
             let q = b.rem("q", &p, layout.h * layout.w);
@@ -676,7 +656,7 @@ impl<'a> Writer<'a> {
                     + &channels[i] * layout.plane()
                     + &q;
                 let at = within(self.within_images(at.into(), &image), row);
-                let sum = b.lane(sums[i][j / 4], (j % 4) as u8);
+                let sum = sum(b, i, j);
                 let value = match (&self.ends, of[i]) {
                     (Some(ends), Some(of)) => ends.apply(b, self.product, sum, of, &at),
                     _ => sum,
