@@ -12,8 +12,8 @@ mod kernels;
 use alexc::opencl::launch;
 use alexc_codegen::interp::{self, Data};
 use alexc_codegen::ir::{Access, Addr, BufferId, Inst, Kernel, Reg, Stmt};
-use alexc_codegen::opencl::{Options, emit, prelude};
-use alexc_codegen::text::parse;
+use alexc_codegen::opencl::{Options, Warps, emit, prelude};
+use alexc_codegen::text::{parse, parse_all};
 use alexc_codegen::verify::{Verified, verify};
 use alexc_runtime::cpu::Arch;
 use alexc_runtime::memory::Buffer;
@@ -144,7 +144,12 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
         local_bytes: kernel.buffers.iter().map(|b| 4 * b.len).sum(),
         weights_key: 0,
     };
-    let net = Net { program, prelude: prelude(&sources), launches: launches.collect() };
+    let net = Net {
+        program,
+        prelude: prelude(&sources),
+        launches: launches.collect(),
+        most_registers: None,
+    };
     let mut buffer = Buffer::zeroed(weights.len()).unwrap();
     buffer.as_mut_bytes().copy_from_slice(&weights);
     let mut session =
@@ -194,6 +199,17 @@ proptest! {
         let private_bytes = if sliced { 0 } else { Options::CPU.private_bytes };
         let options = Options { work_group: group, private_bytes, ..Options::CPU };
         agrees(kernel, seed, &options)?;
+    }
+}
+
+/// The fragments' layouts, as another compiler understands them.
+#[test]
+fn products_of_warps() {
+    let options = Options { warps: Warps::Emulated, ..Options::GPU };
+    for parsed in parse_all(include_str!("../codegen/tests/kernels/warps.kir")).unwrap() {
+        for seed in 0..3 {
+            agrees(parsed.kernel.clone(), seed, &options).unwrap();
+        }
     }
 }
 

@@ -61,7 +61,19 @@ pub fn net(compiled: &OpenClNet) -> Net {
     let launches = prepared.kernels.iter().zip(&compiled.sources);
     let launches = launches
         .map(|(kernel, source)| launch(source, |buffer| kernel.buffers[buffer].dtype.bytes()));
-    Net { program, prelude: prelude(&compiled.sources), launches: launches.collect() }
+    Net {
+        program,
+        prelude: prelude(&compiled.sources),
+        launches: launches.collect(),
+        most_registers: most_registers(compiled),
+    }
+}
+
+/// Two groups of 256 work-items share the 65536 registers of NVIDIA's processors. Its compiler
+/// gives one group a few more than half of them if it may.
+fn most_registers(compiled: &OpenClNet) -> Option<u32> {
+    let tensor_cores = compiled.sources.iter().any(|source| source.warps == Some(Warps::Ptx));
+    tensor_cores.then_some(128)
 }
 
 /// How a kernel is started; `element_bytes` gives the size of an element of its buffers.

@@ -62,7 +62,7 @@ fn part(
         ..whole.clone()
     };
     Ok(PairPart {
-        net: Net { program, prelude: prelude(&compiled.sources), launches },
+        net: Net { program, prelude: prelude(&compiled.sources), launches, most_registers: None },
         numbers: part.numbers.clone(),
         stores: part.stores.iter().map(|stores| stores.list().to_vec()).collect(),
     })

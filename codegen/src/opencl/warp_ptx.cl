@@ -27,9 +27,9 @@ float4 alexc_mma_tf32(float4 a, float4 a2, float4 b, float4 c) {
 }
 
 // Two numbers as f16, the first in the lower half.
-uint alexc_halves(float2 v) {
+uint alexc_halves(float first, float second) {
   uint bits;
-  __asm__("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(v.y), "f"(v.x));
+  __asm__("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
   return bits;
 }
 
@@ -39,7 +39,7 @@ float4 alexc_mma_f16(float4 a, float4 a2, float4 b, float4 c) {
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)
-      : "r"(alexc_halves(a.lo)), "r"(alexc_halves(a.hi)), "r"(alexc_halves(a2.lo)),
-        "r"(alexc_halves(a2.hi)), "r"(alexc_halves(b.lo)), "r"(alexc_halves(b.hi)));
+      : "r"(alexc_halves(a.x, a.y)), "r"(alexc_halves(a.z, a.w)), "r"(alexc_halves(a2.x, a2.y)),
+        "r"(alexc_halves(a2.z, a2.w)), "r"(alexc_halves(b.x, b.y)), "r"(alexc_halves(b.z, b.w)));
   return (float4)(c0, c1, c2, c3);
 }

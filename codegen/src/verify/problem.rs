@@ -139,7 +139,7 @@ pub enum Problem {
         items: u64,
     },
     /// A register that must have four lanes.
-    #[error("v{register} has {lanes} lanes where four are wanted")]
+    #[error("v{register} has {lanes} lanes where four are needed")]
     NotFourLanes {
         /// Number of the register.
         register: u32,

@@ -10,8 +10,8 @@ void alexc_rows(
   int group = (int)get_group_id(0);
   int pair = group;
   int item = (int)get_local_id(0);
-  int row = item / 4;
-  int lane = item % 4;
+  int row = (uint)item / 4;
+  int lane = (uint)item % 4;
   float v0 = 0.0f;
   for (int i = 0; i < 4; ++i) {
     int k = lane + 4 * i;
@@ -22,8 +22,8 @@ void alexc_rows(
   part[4 * row + lane] = v0;
   barrier(CLK_LOCAL_MEM_FENCE);
   int number = 4 * row + lane;
-  int second = number / 4;
-  int other = number % 4;
+  int second = (uint)number / 4;
+  int other = (uint)number % 4;
   float4 v3 = *(local float4 *)(part + (4 * second));
   float v4 = alexc_sum4(v3);
   float v5 = v3.s2;

@@ -4,6 +4,7 @@
 use super::api::{self, CallError, Context};
 use super::devices::{About, Device};
 use super::kept::{ProgramKey, from_file, to_file};
+use super::session::Net;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -28,6 +29,16 @@ impl Build<'_> {
     /// Rounding is as the source says: nothing is relaxed.
     fn options(&self) -> &'static str {
         if self.optimise { "-cl-std=CL1.2" } else { "-cl-std=CL1.2 -cl-opt-disable" }
+    }
+
+    /// What to try, the best first.
+    fn attempts(&self, about: &About, most_registers: Option<u32>) -> Vec<String> {
+        let plain = self.options().to_owned();
+        // An extension's option, which the driver may have dropped.
+        let capped = most_registers
+            .filter(|_| about.extensions.contains("cl_nv_compiler_options"))
+            .map(|most| format!("{plain} -cl-nv-maxrregcount={most}"));
+        capped.into_iter().chain([plain]).collect()
     }
 }
 
@@ -90,17 +101,36 @@ fn builds(device: &Device, source: &str) -> bool {
     program.is_ok_and(|program| program.build(device.id, &options).is_ok())
 }
 
-/// Builds a program, or takes it from the store.
+/// Builds a net's program, or takes it from the store.
 pub(super) fn build(
     context: &Context,
     device: &Device,
-    net: &str,
-    source: &str,
+    net: &Net,
     how: &Build<'_>,
 ) -> Result<api::Program, BuildError> {
-    let key = key(net, source, &device.about, how.options());
-    let options = CString::new(how.options()).unwrap_or_default();
-    if let Some(file) = how.store.and_then(|store| store.find(&key))
+    let source = net.source();
+    let mut attempts = how.attempts(&device.about, net.most_registers).into_iter().peekable();
+    loop {
+        let options = attempts.next().unwrap_or_default();
+        match attempt(context, device, (&net.program.name, &source), &options, how.store) {
+            Err(BuildError::Refused(_)) if attempts.peek().is_some() => {}
+            Err(BuildError::Call(error))
+                if error.status.is_build() && attempts.peek().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
+fn attempt(
+    context: &Context,
+    device: &Device,
+    (net, source): (&str, &str),
+    options: &str,
+    store: Option<&dyn Store>,
+) -> Result<api::Program, BuildError> {
+    let key = key(net, source, &device.about, options);
+    let options = CString::new(options).unwrap_or_default();
+    if let Some(file) = store.and_then(|store| store.find(&key))
         && let Ok((lines, binary)) = from_file(&file)
         && lines == key.lines
         && let Ok(program) = context.program_of_binary(device.id, binary)
@@ -117,7 +147,7 @@ pub(super) fn build(
         });
     }
     // A driver that gives nothing away costs time at the next start, nothing else.
-    if let Some(store) = how.store
+    if let Some(store) = store
         && let Ok(binary) = program.binary()
         && !binary.is_empty()
     {

@@ -22,6 +22,8 @@ pub struct Net {
     pub prelude: String,
     /// How each kernel of the program is started.
     pub launches: Vec<Launch>,
+    /// Registers of a work-item, where kernels are meant for no more and the driver can be told.
+    pub most_registers: Option<u32>,
 }
 
 /// How a kernel is started.
@@ -297,7 +299,7 @@ impl Seat {
         net.check(weights)?;
         let program = &net.program;
         let fault = |source: CallError| SetupError::Call { device: device.to_string(), source };
-        let built = build::build(context, device, &program.name, &net.source(), how);
+        let built = build::build(context, device, net, how);
         let built = built.map_err(|error| match error {
             BuildError::Refused(log) => SetupError::Build { device: device.to_string(), log },
             BuildError::Call(source) => fault(source),
