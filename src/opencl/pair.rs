@@ -44,10 +44,15 @@ fn part(
     whole: &Program,
     part: &Part,
 ) -> Result<PairPart, CompileError> {
-    let mut kernels = Vec::with_capacity(part.kernels.len());
-    let mut launches = Vec::with_capacity(part.kernels.len());
-    for kernel in &part.kernels {
-        let source = source::emit(kernel, printing)?;
+    let sources: Vec<source::Source> = part
+        .kernels
+        .iter()
+        .map(|kernel| source::emit(kernel, printing))
+        .collect::<Result<_, _>>()?;
+    let prelude = prelude(&sources);
+    let mut kernels = Vec::with_capacity(sources.len());
+    let mut launches = Vec::with_capacity(sources.len());
+    for (kernel, source) in part.kernels.iter().zip(sources) {
         launches.push(launch(&source, |buffer| kernel.buffers[buffer].dtype.bytes()));
         let bytes = source.text.into_bytes();
         kernels.push(KernelCode { name: kernel.name.clone(), bytes, align: 1 });
@@ -62,7 +67,7 @@ fn part(
         ..whole.clone()
     };
     Ok(PairPart {
-        net: Net { program, prelude: prelude(&compiled.sources), launches, most_registers: None },
+        net: Net { program, prelude, launches, most_registers: None },
         numbers: part.numbers.clone(),
         stores: part.stores.iter().map(|stores| stores.list().to_vec()).collect(),
     })
