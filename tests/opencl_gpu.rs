@@ -54,6 +54,8 @@ fn nets_with_and_without_winograd_are_measured() {
     let told = told(&mut bench);
     let line = told.lines().find(|line| line.contains("Winograd at any cost")).unwrap_or(&told);
     assert!(line.trim_end().ends_with("ms"), "{told}");
+}
+
 /// Kernels for tensor cores on a device that has none: the items of a warp exchange what NVIDIA's
 /// instructions would. Layouts, tiles and epilogues are those of the real ones.
 #[test]

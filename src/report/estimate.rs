@@ -5,7 +5,7 @@ use super::table::{Align, Table, bytes, grouped};
 use crate::compile::opencl::OpenClNet;
 use crate::graph::Op;
 use crate::lower::gpu::parameters::AROUND;
-use alexc_codegen::ir::{Access, Stmt};
+use alexc_codegen::ir::{Access, Inst, Stmt};
 use alexc_codegen::stats::stats;
 use alexc_codegen::verify::Verified;
 
@@ -39,9 +39,12 @@ impl Estimate {
         };
         let processors = p.processors as u64;
         let busiest = groups.div_ceil(processors) as f64 / groups as f64;
-        let fma_ns = busiest * stats.flops as f64 / (2 * p.products_per_ns) as f64;
-        // A step is between every second barrier.
-        let steps = barriers(&kernel.body).div_ceil(2) + AROUND as u64;
+        let warps = multiplies_by_warps(kernel);
+        let rate = if warps { p.tensor_products_per_ns } else { p.products_per_ns };
+        let fma_ns = busiest * stats.flops as f64 / (2 * rate) as f64;
+        // A step has two barriers, or one where warps multiply.
+        let of_step = if warps { 1 } else { 2 };
+        let steps = barriers(&kernel.body).div_ceil(of_step) + AROUND as u64;
         Estimate {
             groups,
             items,
@@ -59,6 +62,13 @@ impl Estimate {
             .into_iter()
             .fold((0.0, ""), |most, limit| if limit.0 > most.0 { limit } else { most })
     }
+}
+
+/// Whether tensor cores do the products.
+fn multiplies_by_warps(kernel: &Verified) -> bool {
+    let mut found = false;
+    kernel.for_each_inst(&mut |inst, _| found |= matches!(inst, Inst::Mma { .. }));
+    found
 }
 
 /// Barriers that an item meets.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::algorithm::Math;
 use crate::compile::{Emitter, fuse};
 use crate::graph::build::{self, BuildOptions};
 use alexc_codegen::target::Target;
