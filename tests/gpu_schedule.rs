@@ -220,8 +220,8 @@ fn winograd_by_images() {
 #[test]
 fn winograd_by_cost() {
     let spec = |images: usize| {
-        let layer = "\n  - {name: a, type: conv, out_channels: 512, kernel_size: 3, padding: 1}";
-        net(&format!("[{images}, 512, 28, 28]"), layer)
+        let layer = "\n  - {name: a, type: conv, out_channels: 384, kernel_size: 3, padding: 1}";
+        net(&format!("[{images}, 256, 13, 13]"), layer)
     };
     let mut options = Options::new(Target::host().unwrap());
     let algorithm = |images, percent, options: &Options| {
@@ -230,10 +230,13 @@ fn winograd_by_cost() {
         let net = compile(&graph, options, Device { parameters, ..Device::GPU }).unwrap();
         net.algorithms[0]
     };
-    assert!(matches!(algorithm(16, 100, &options), Algorithm::Winograd { .. }));
-    assert_eq!(algorithm(16, 0, &options), Algorithm::Direct);
+    assert!(matches!(algorithm(64, 100, &options), Algorithm::Winograd { .. }));
+    assert_eq!(algorithm(64, 0, &options), Algorithm::Direct);
+    // One image's maps are too small to pay for two more kernels.
+    assert_eq!(algorithm(1, 100, &options), Algorithm::Direct);
+    assert!(matches!(algorithm(1, usize::MAX, &options), Algorithm::Winograd { .. }));
     options.math = Math::Strict;
-    assert_eq!(algorithm(16, 100, &options), Algorithm::Direct);
+    assert_eq!(algorithm(64, 100, &options), Algorithm::Direct);
 }
 
 /// By hand: tiles of 32 x 32, one step of 16 products, 32 biases for 64 pixels.

@@ -71,10 +71,13 @@ fn report(spec: &Path, arguments: &[&str]) -> String {
 }
 
 fn hold(spec: &Path) {
-    for schedule in ["cpu", "gpu"] {
-        let found = report(spec, &["--schedule", schedule]);
-        assert!(found.trim().is_empty(), "{}, {schedule}:\n{found}", spec.display());
-    }
+    hold_with(spec, &["--schedule", "cpu"]);
+    hold_with(spec, &["--schedule", "gpu"]);
+}
+
+fn hold_with(spec: &Path, arguments: &[&str]) {
+    let found = report(spec, arguments);
+    assert!(found.trim().is_empty(), "{}, {arguments:?}:\n{found}", spec.display());
 }
 
 #[test]
@@ -91,6 +94,8 @@ fn a_small_alexnet() {
         let spec = folder.path().join("small.yaml");
         std::fs::write(&spec, SMALL_ALEXNET).unwrap();
         hold(&spec);
+        let tiles = ["--set", "conv3.algorithm=winograd2", "--set", "conv4.algorithm=winograd4"];
+        hold_with(&spec, &[&["--schedule", "gpu"], &tiles[..]].concat());
     }
 }
 

@@ -40,10 +40,12 @@ impl Prepared {
         list
     }
 
-    /// Rows and columns of what a convolution computes.
-    fn map_of(&self, node: &Node, conv: &Conv) -> [usize; 2] {
+    /// Rows and columns of what a convolution computes, where some of its tiles may have fewer
+    /// points than others. In the dense maps of GPUs' kernels all are alike.
+    fn map_of(&self, node: &Node, conv: &Conv) -> Option<[usize; 2]> {
         let input = self.fused.values[node.inputs[0].index()].shape;
-        conv.window.output_size([input.h(), input.w()])
+        let blocked = self.layouts[node.output.index()].block > 1;
+        blocked.then(|| conv.window.output_size([input.h(), input.w()]))
     }
 
     /// The fused graph with the algorithm, the layout and the expected error of each node.
@@ -84,10 +86,13 @@ impl Prepared {
 }
 
 /// F(m x m, r x r) with its expected error, and how tiles cover the rows and columns of a map.
-fn winograd_text(m: usize, r: usize, map: [usize; 2]) -> String {
+fn winograd_text(m: usize, r: usize, map: Option<[usize; 2]>) -> String {
     let Some(winograd) = Winograd::new(m, r) else { return String::new() };
     let error = winograd.expected_error();
-    let [rows, columns] = map.map(|size| Cover::new(&winograd, size).to_string());
-    let tiles = if rows == columns { rows } else { format!("{rows} by {columns}") };
-    format!("winograd F({m}x{m},{r}x{r}), tiles {tiles}, expected error {error}x direct")
+    let tiles = map.map_or(String::new(), |map| {
+        let [rows, columns] = map.map(|size| Cover::new(&winograd, size).to_string());
+        let by = if rows == columns { rows } else { format!("{rows} by {columns}") };
+        format!("tiles {by}, ")
+    });
+    format!("winograd F({m}x{m},{r}x{r}), {tiles}expected error {error}x direct")
 }
