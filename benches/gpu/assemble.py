@@ -92,7 +92,9 @@ def assemble(given: argparse.Namespace, folder: pathlib.Path) -> list[dict]:
                     "-include", HERE / "builtins.clh", "-O3", "-S", folder / "net.cl", "-o", folder / "net.ptx"], check=True)
     ptx = demanded((folder / "net.ptx").read_text(), groups)
     (folder / "net.ptx").write_text(ptx)
-    done = subprocess.run([ptxas, f"-arch={given.arch}", "-v", folder / "net.ptx", "-o", folder / "net.cubin"],
+    # As the runtime asks for, where a program has products of warps.
+    limit = ["--maxrregcount=128"] if "mma.sync" in source else []
+    done = subprocess.run([ptxas, f"-arch={given.arch}", "-v", *limit, folder / "net.ptx", "-o", folder / "net.cubin"],
                           capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
