@@ -344,6 +344,11 @@ impl Builder {
         dst
     }
 
+    /// Overwrites a register with another.
+    pub fn copy_into(&mut self, dst: Reg, src: Reg) {
+        self.inst(Inst::Unary { op: Unary::Copy, dst, src });
+    }
+
     /// Two-register function into a new register.
     pub fn binary(&mut self, op: Binary, a: Reg, b: Reg) -> Reg {
         let dst = self.reg(self.kernel.lanes(a));

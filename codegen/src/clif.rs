@@ -1,7 +1,7 @@
 //! Emitter 1: Kernel IR to machine code through Cranelift, for every target that it knows. Vectors
 //! of any lane count are cut into 128-bit pieces, the widest that Cranelift has on x86-64.
 
-use crate::ir::{Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Unary};
+use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
 use crate::streams::{Node, Place, Pointer, Streams, resolve};
 use crate::target::Target;
 use crate::verify::Verified;
@@ -336,6 +336,15 @@ impl<'a> Emitter<'a> {
             // These forms are what Cranelift knows as maxps and minps.
             Binary::Max => self.choose(FloatCC::LessThan, (b, a), a, b),
             Binary::Min => self.choose(FloatCC::LessThan, (a, b), a, b),
+            Binary::SubQuarter => {
+                let float = self.b.func.dfg.value_type(b);
+                let int = float.as_int();
+                let bits = self.b.ins().bitcast(int, self.flags, b);
+                let quarter = self.b.ins().ushr_imm_u(bits, 2);
+                let from = self.b.ins().bitcast(int, self.flags, a);
+                let bits = self.b.ins().isub(from, quarter);
+                self.b.ins().bitcast(float, self.flags, bits)
+            }
         }
     }
 
@@ -356,15 +365,6 @@ impl<'a> Emitter<'a> {
             Unary::Abs => self.b.ins().fabs(value),
             Unary::Sqrt => self.b.ins().sqrt(value),
             Unary::Round => self.b.ins().nearest(value),
-            Unary::RootGuess => {
-                let float = self.b.func.dfg.value_type(value);
-                let int = float.as_int();
-                let bits = self.b.ins().bitcast(int, self.flags, value);
-                let quarter = self.b.ins().ushr_imm_u(bits, 2);
-                let guess = self.int(int, i64::from(ROOT_GUESS));
-                let bits = self.b.ins().isub(guess, quarter);
-                self.b.ins().bitcast(float, self.flags, bits)
-            }
             Unary::Pow2 => {
                 let float = self.b.func.dfg.value_type(value);
                 let int = float.as_int();

@@ -6,7 +6,7 @@
 
 mod group;
 
-use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt, Unary};
+use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
 use crate::mma::round_tf32;
 use crate::verify::InBounds;
 use std::collections::HashMap;
@@ -341,9 +341,6 @@ fn compute(op: &Op, regs: &mut [Lanes]) {
                 Unary::Sqrt => each(lanes, out, |i| src[i].sqrt()),
                 Unary::Round => each(lanes, out, |i| src[i].round_ties_even()),
                 Unary::Pow2 => each(lanes, out, |i| pow2(src[i])),
-                Unary::RootGuess => each(lanes, out, |i| {
-                    f32::from_bits(ROOT_GUESS.wrapping_sub(src[i].to_bits() >> 2))
-                }),
             }
         }
         Op::Binary { op, lanes, dst, a, b } => {
@@ -356,6 +353,9 @@ fn compute(op: &Op, regs: &mut [Lanes]) {
                 Binary::Div => each(lanes, out, |i| a[i] / b[i]),
                 Binary::Max => each(lanes, out, |i| max(a[i], b[i])),
                 Binary::Min => each(lanes, out, |i| if a[i] < b[i] { a[i] } else { b[i] }),
+                Binary::SubQuarter => each(lanes, out, |i| {
+                    f32::from_bits(a[i].to_bits().wrapping_sub(b[i].to_bits() >> 2))
+                }),
             }
         }
         Op::Fma { lanes, dst, a, b, c } => {

@@ -149,13 +149,7 @@ pub enum Unary {
     Round,
     /// `2^x` for an integral `x` in -126..=127 (other values: unspecified, but no trap).
     Pow2,
-    /// `x^(-1/4)` within 3.2% for a positive normal `x`: the integer [`ROOT_GUESS`] minus a quarter
-    /// of the bits of `x`, as Newton's iteration wants it to begin with. Defined for all bits.
-    RootGuess,
 }
-
-/// See [`Unary::RootGuess`]: 5/4 of the bits of 1.0, less what makes the largest error least.
-pub const ROOT_GUESS: u32 = 0x4f58_4000;
 
 /// Functions of two registers of the same lane count, lane by lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,6 +166,10 @@ pub enum Binary {
     Max,
     /// `if a < b { a } else { b }`: b where either is NaN (x86's minps).
     Min,
+    /// The bits of a minus a quarter of the bits of b (rounded down), both unsigned integers, modulo
+    /// 2^32. The bits of a float are about its logarithm: with 5/4 of the bits of 1.0 as `a` this
+    /// guesses the fourth root of 1 / b. The constant is an operand so that it stays in a register.
+    SubQuarter,
 }
 
 /// Functions of all lanes of a register; the result has one lane.

@@ -138,7 +138,7 @@ fn flops_of(kernel: &Kernel, inst: &Inst) -> u64 {
         Inst::Fma { dst, .. } => 2 * u64::from(kernel.lanes(dst)),
         // An item's part.
         Inst::Mma { .. } => (2 * mma::ROWS * mma::COLUMNS * mma::DEPTH / mma::WARP) as u64,
-        Inst::Binary { op: Binary::Max | Binary::Min, .. } => 0,
+        Inst::Binary { op: Binary::Max | Binary::Min | Binary::SubQuarter, .. } => 0,
         Inst::Binary { dst, .. } | Inst::Unary { op: Unary::Sqrt, dst, .. } => {
             u64::from(kernel.lanes(dst))
         }

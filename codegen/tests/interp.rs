@@ -307,9 +307,6 @@ impl Walk<'_> {
                     Unary::Sqrt => x.sqrt(),
                     Unary::Round => x.round_ties_even(),
                     Unary::Pow2 => x.exp2(),
-                    Unary::RootGuess => {
-                        f32::from_bits(0x4f58_4000u32.wrapping_sub(x.to_bits() / 4))
-                    }
                 })
                 .collect(),
             Inst::Binary { op, a, b, .. } => (0..lanes)
@@ -321,6 +318,7 @@ impl Walk<'_> {
                     Binary::Div => a / b,
                     Binary::Max => higher(a, b),
                     Binary::Min => -higher(-a, -b),
+                    Binary::SubQuarter => f32::from_bits(a.to_bits().wrapping_sub(b.to_bits() / 4)),
                 })
                 .collect(),
             Inst::Fma { a, b, c, .. } => {

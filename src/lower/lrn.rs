@@ -1,23 +1,24 @@
 //! Local response normalisation across channels, alone or in front of a pooling.
 //!
 //! The squares of one pixel are laid out as one run of channels with zeros at both ends, so that
-//! a window's sum is a few unaligned loads whatever block the channels come from. The power is a
-//! product of square roots (x^0.75 = sqrt(x) sqrt(sqrt(x))), correctly rounded on every CPU.
+//! a window's sum is a few unaligned loads whatever block the channels come from.
 
+use super::math::Normaliser;
 use super::pool::{self, Span, spans_of};
-use super::{Argument, Draft, Lowering, Operand, math};
+use super::{Argument, Draft, Lowering, Operand, Vectors};
 use crate::graph::{AlphaScaling, Lrn, Pool};
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, BufferId};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
-/// Whether normalisation and pooling can share a kernel: every window lies inside the map.
+/// Whether normalisation and pooling can share a kernel: every window lies inside the map, and is
+/// small enough to be written out.
 pub(super) fn fusible(pool: &Pool, input: &Layout) -> bool {
     let output = pool::output_layout(pool, input);
     let (rows, columns) = spans_of(pool, input, &output);
     let [kh, kw] = pool.window.kernel;
     let inside = |spans: &[Span], kernel: usize| spans.len() == 1 && spans[0].cells == (0..kernel);
-    inside(&rows, kh) && inside(&columns, kw)
+    inside(&rows, kh) && inside(&columns, kw) && kh * kw <= pool::WRITTEN_OUT
 }
 
 /// The same normalisation with a window no wider than the channels that it can reach.
@@ -41,222 +42,331 @@ impl Share {
     /// of the other half a window reaches into the next block alone.
     fn new(b: &mut Builder, lrn: &Lrn, layout: &Layout, halves: bool) -> Share {
         let blocks = layout.blocks();
-        if !halves || !blocks.is_multiple_of(2) || lrn.size / 2 > BLOCK {
+        if !halves || !blocks.is_multiple_of(2) || within(lrn, layout).size / 2 > BLOCK {
             return Share { blocks, first: Affine::default(), half: None };
         }
         let half = b.parallel("half", 2);
         Share { blocks: blocks / 2, first: &half * (blocks / 2), half: Some(half) }
     }
 
-    fn blocks(lrn: &Lrn, layout: &Layout, halves: bool) -> usize {
-        Share::new(&mut Builder::new(""), lrn, layout, halves).blocks
+    /// Calls `body` for each register of each block of channels: with the block and its lane.
+    fn channels(&self, b: &mut Builder, lanes: u8, body: impl Fn(&mut Builder, Place<'_>)) {
+        let width = usize::from(lanes);
+        b.repeat("cb", self.blocks, |b, own| {
+            b.repeat("part", BLOCK / width, |b, part| {
+                body(b, Place { cb: &(&self.first + &own), own: &own, lane: &(part * width) });
+            });
+        });
     }
 }
 
-/// The scratch row of squares: pixels of `pitch` channels each, `reach` zeros at both ends.
-struct Squares {
-    buffer: BufferId,
-    reach: usize,
-    pitch: usize,
+/// Which channels a register holds.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The block.
+    cb: &'a Affine,
+    /// The same, counted from the first of the share.
+    own: &'a Affine,
+    /// The first lane.
+    lane: &'a Affine,
 }
 
-impl Squares {
-    fn pitch(lrn: &Lrn, layout: &Layout) -> usize {
-        // Loads of the last block reach past its end by `reach`.
-        (layout.blocks() * BLOCK + 2 * (lrn.size / 2)).next_multiple_of(BLOCK)
-    }
-}
-
-/// Normalises the row `y` of image `n`; `store_at(block, x)` says where results go, with the block
-/// counted from the share's first.
-#[expect(clippy::too_many_arguments, reason = "one row of one image from here to there")]
-fn normalise_row(
-    b: &mut Builder,
-    lrn: &Lrn,
+/// Normalises cells of a few rows of one image. Their squares lie in scratch, `pitch` places a
+/// pixel: first `front` zeros, which also stand behind the pixel in front of them.
+struct Cells {
     input: Operand,
-    x_buffer: BufferId,
-    squares: &Squares,
-    (n, y): (&Affine, &Affine),
-    share: &Share,
-    y_buffer: BufferId,
-    store_at: &dyn Fn(&Affine, &Affine) -> Affine,
+    from: BufferId,
     lanes: u8,
-) {
-    let layout = input.layout;
-    let width = usize::from(lanes);
-    b.repeat("x", layout.w, |b, x| {
-        let pixel = &x * squares.pitch;
-        // Zeros first: the squares overwrite what belongs to channels.
-        let zero = b.constant(lanes, 0.0);
-        let before = squares.reach.div_ceil(width);
-        b.repeat("before", before, |b, i| b.store(squares.buffer, &pixel + i * width, zero));
-        let after = squares.pitch - squares.reach - layout.blocks() * BLOCK;
-        let after = after.div_ceil(width);
-        let end = &pixel + (squares.pitch - after * width);
-        b.repeat("after", after, |b, i| b.store(squares.buffer, &end + i * width, zero));
-        b.repeat("cb", share.blocks, |b, cb| {
-            let cb = &share.first + cb;
-            for lane in (0..BLOCK).step_by(width) {
-                let value = b.load(lanes, x_buffer, input.at(n, &cb, y, &x) + lane);
-                let square = b.binary(Binary::Mul, value, value);
-                b.store(squares.buffer, &pixel + &cb * BLOCK + (squares.reach + lane), square);
-            }
-        });
-        // Of the other half no more than its nearest channels: they may have come a long way.
-        if let Some(half) = &share.half {
-            let middle = layout.blocks() / 2;
-            let lower = layout.plane() - (BLOCK - squares.reach);
-            for i in 0..squares.reach {
-                let at = input.at(n, &middle.into(), y, &x) + i - &(half * lower);
-                let value = b.load(1, x_buffer, at);
-                let square = b.binary(Binary::Mul, value, value);
-                let place = &pixel + (squares.reach + middle * BLOCK + i);
-                b.store(squares.buffer, place - &(half * squares.reach), square);
-            }
-        }
-        // Lanes past the last channel may hold anything; they are no neighbours.
-        if !layout.c.is_multiple_of(BLOCK) {
-            let zero = b.constant(1, 0.0);
-            for past in layout.c..(layout.c + squares.reach).min(layout.blocks() * BLOCK) {
-                b.store(squares.buffer, &pixel + (squares.reach + past), zero);
-            }
-        }
-    });
-    let scale = b.constant(lanes, lrn.scale() as f32);
-    let k = b.constant(lanes, lrn.k as f32);
-    b.repeat("x", layout.w, |b, x| {
-        b.repeat("cb", share.blocks, |b, cb| {
-            let own = &share.first + &cb;
-            for lane in (0..BLOCK).step_by(width) {
-                let first = &x * squares.pitch + &own * BLOCK + lane;
-                let mut sum = b.load(lanes, squares.buffer, &first);
-                for offset in 1..lrn.size {
-                    let next = b.load(lanes, squares.buffer, &first + offset);
-                    sum = b.binary(Binary::Add, sum, next);
-                }
-                let base = b.fma(sum, scale, k);
-                let value = b.load(lanes, x_buffer, input.at(n, &own, y, &x) + lane);
-                let result = math::normalised(b, value, base, lrn);
-                b.store(y_buffer, store_at(&cb, &x) + lane, result);
-            }
-        });
-    });
+    /// Channels of a window.
+    size: usize,
+    /// Columns that are normalised, from the left.
+    columns: usize,
+    squares: BufferId,
+    front: usize,
+    pitch: usize,
+    share: Share,
+    normaliser: Normaliser,
 }
 
-fn declare_squares(draft: &mut Draft, lrn: &Lrn, layout: &Layout) -> Squares {
-    let pitch = Squares::pitch(lrn, layout);
-    let buffer = draft.buffer("squares", Argument::Local, layout.w * pitch, Access::Local);
-    Squares { buffer, reach: lrn.size / 2, pitch }
+impl Cells {
+    /// For up to `rows` rows at a time. Behind the kernel's parallel space, in front of its loops.
+    fn new(
+        draft: &mut Draft,
+        lrn: &Lrn,
+        (input, from): (Operand, BufferId),
+        (rows, columns): (usize, usize),
+        share: Share,
+        vectors: Vectors,
+    ) -> Self {
+        let lanes = vectors.lanes;
+        let lrn = within(lrn, &input.layout);
+        // The squares are stored to aligned places.
+        let front = (lrn.size / 2).next_multiple_of(BLOCK);
+        let pitch = front + input.layout.blocks() * BLOCK;
+        let pixels = rows * columns;
+        let len = pixels * pitch + front;
+        let squares = draft.buffer("squares", Argument::Local, len, Access::Local);
+        let b = &mut draft.b;
+        let zero = b.constant(lanes, 0.0);
+        b.repeat("pixel", pixels + 1, |b, pixel| {
+            b.repeat("i", front / usize::from(lanes), |b, i| {
+                b.store(squares, &pixel * pitch + i * usize::from(lanes), zero);
+            });
+        });
+        let normaliser = Normaliser::new(b, &lrn, vectors);
+        let size = lrn.size;
+        Cells { input, from, lanes, size, columns, squares, front, pitch, share, normaliser }
+    }
+
+    /// Squares of `rows` rows from `y` on.
+    fn square(&self, b: &mut Builder, (n, y): (&Affine, &Affine), rows: usize) {
+        let layout = &self.input.layout;
+        let width = usize::from(self.lanes);
+        b.repeat("row", rows, |b, row| {
+            b.repeat("x", self.columns, |b, x| {
+                let pixel = (&row * self.columns + &x) * self.pitch;
+                b.repeat("cb", self.share.blocks, |b, cb| {
+                    let cb = &self.share.first + cb;
+                    for lane in (0..BLOCK).step_by(width) {
+                        let at = self.input.at(n, &cb, &(y + &row), &x) + lane;
+                        let value = b.load(self.lanes, self.from, at);
+                        let square = b.binary(Binary::Mul, value, value);
+                        b.store(self.squares, &pixel + &cb * BLOCK + (self.front + lane), square);
+                    }
+                });
+                // Of the other half no more than its nearest channels: they may have come a long
+                // way.
+                if let Some(half) = &self.share.half {
+                    let (middle, reach) = (layout.blocks() / 2, self.size / 2);
+                    let lower = layout.plane() - (BLOCK - reach);
+                    for i in 0..reach {
+                        let at = self.input.at(n, &middle.into(), &(y + &row), &x) + i;
+                        let value = b.load(1, self.from, at - &(half * lower));
+                        let square = b.binary(Binary::Mul, value, value);
+                        let place = &pixel + (self.front + middle * BLOCK + i);
+                        b.store(self.squares, place - &(half * reach), square);
+                    }
+                }
+                // Lanes past the last channel may hold anything; they are no neighbours.
+                if !layout.c.is_multiple_of(BLOCK) {
+                    let zero = b.constant(1, 0.0);
+                    let last = (layout.c + self.size / 2).min(layout.blocks() * BLOCK);
+                    for past in layout.c..last {
+                        b.store(self.squares, &pixel + (self.front + past), zero);
+                    }
+                }
+            });
+        });
+    }
+
+    /// The cell at row `y` and column `x`, lanes from `channel` on; its row is number `row` of
+    /// those squared last.
+    fn cell(
+        &self,
+        b: &mut Builder,
+        (n, y, x): (&Affine, &Affine, &Affine),
+        row: usize,
+        Place { cb, lane, .. }: Place<'_>,
+    ) -> Reg {
+        let pixel = (x + row * self.columns) * self.pitch;
+        let first = pixel + cb * BLOCK + lane + (self.front - self.size / 2);
+        let sum = self.sum(b, &first, self.size);
+        let value = b.load(self.lanes, self.from, self.input.at(n, cb, y, x) + lane);
+        self.normaliser.apply(b, value, sum)
+    }
+
+    /// The sum of the squares of `count` neighbours, by halves.
+    fn sum(&self, b: &mut Builder, first: &Affine, count: usize) -> Reg {
+        if count == 1 {
+            return b.load(self.lanes, self.squares, first);
+        }
+        let half = count / 2;
+        let left = self.sum(b, first, half);
+        let right = self.sum(b, &(first + half), count - half);
+        b.binary(Binary::Add, left, right)
+    }
 }
 
 impl Lowering<'_> {
     pub(super) fn lrn(&mut self, lrn: &Lrn, input: Operand, output: Operand) {
         let lanes = self.vectors.lanes;
-        let lrn = &within(lrn, &input.layout);
+        let layout = &input.layout;
         let mut draft = Draft::new("lrn");
-        let x_buffer = input.declare(&mut draft, "input", Access::Read);
-        let y_buffer = output.declare(&mut draft, "output", Access::Write);
-        let squares = declare_squares(&mut draft, lrn, &input.layout);
+        let from = input.declare(&mut draft, "input", Access::Read);
+        let to = output.declare(&mut draft, "output", Access::Write);
+        let n = draft.b.parallel("n", layout.n);
+        let share = Share::new(&mut draft.b, lrn, layout, self.halves);
+        let y = draft.b.parallel("y", layout.h);
+        let size = (1, layout.w);
+        let cells = Cells::new(&mut draft, lrn, (input, from), size, share, self.vectors);
         let b = &mut draft.b;
-        let n = b.parallel("n", input.layout.n);
-        let share = Share::new(b, lrn, &input.layout, self.halves);
-        let y = b.parallel("y", input.layout.h);
-        let store_at = |cb: &Affine, x: &Affine| output.at(&n, &(&share.first + cb), &y, x);
-        let row = (&n, &y);
-        normalise_row(b, lrn, input, x_buffer, &squares, row, &share, y_buffer, &store_at, lanes);
+        cells.square(b, (&n, &y), 1);
+        cells.share.channels(b, lanes, |b, place| {
+            b.repeat("x", layout.w, |b, x| {
+                let value = cells.cell(b, (&n, &y, &x), 0, place);
+                b.store(to, output.at(&n, place.cb, &y, &x) + place.lane, value);
+            });
+        });
         self.call(draft);
     }
 
-    /// Normalises the rows under a strip of pooling windows into scratch and pools them there.
-    /// Rows that the next windows of the strip share are kept.
     pub(super) fn lrn_pool(&mut self, lrn: &Lrn, pool: &Pool, input: Operand, output: Operand) {
+        let ([kernel, _], [stride, _]) = (pool.window.kernel, pool.window.stride);
+        for strips in cut(output.layout.h, output.layout.n, [kernel, stride]) {
+            self.lrn_pool_strips(lrn, pool, input, output, &strips);
+        }
+    }
+
+    /// Normalises and pools a strip of windows' rows at a time. Nothing normalised is stored but
+    /// what each row that the next windows share gives under every window.
+    fn lrn_pool_strips(
+        &mut self,
+        lrn: &Lrn,
+        pool: &Pool,
+        input: Operand,
+        output: Operand,
+        &Strips { first, count, rows: strip }: &Strips,
+    ) {
         let lanes = self.vectors.lanes;
-        let width = usize::from(lanes);
-        let layout = input.layout;
-        let lrn = &within(lrn, &layout);
-        let [kernel_rows, _] = pool.window.kernel;
+        let layout = &input.layout;
+        let [kh, kw] = pool.window.kernel;
         let [sh, sw] = pool.window.stride;
-        let (rows, columns) = spans_of(pool, &layout, &output.layout);
-        let row = layout.w * BLOCK;
-        let map = Share::blocks(lrn, &layout, self.halves) * row;
-        let shared = kernel_rows.saturating_sub(sh);
-        let strip = strip_rows(output.layout.h, output.layout.n, shared);
+        let (windows, columns) = (output.layout.w, (output.layout.w - 1) * sw + kw);
+        let shared = kh.saturating_sub(sh);
+        let kept = if strip > 1 { shared } else { 0 };
+        let fresh = kh - kept;
 
         let mut draft = Draft::new("lrn_pool");
-        let x_buffer = input.declare(&mut draft, "input", Access::Read);
-        let y_buffer = output.declare(&mut draft, "output", Access::Write);
-        let squares = declare_squares(&mut draft, lrn, &layout);
-        let normal = draft.buffer("normalised", Argument::Local, kernel_rows * map, Access::Local);
+        let from = input.declare(&mut draft, "input", Access::Read);
+        let to = output.declare(&mut draft, "output", Access::Write);
+        let n = draft.b.parallel("n", output.layout.n);
+        let share = Share::new(&mut draft.b, lrn, layout, self.halves);
+        let strips = draft.b.parallel("strip", count);
+        let row = share.blocks * windows * BLOCK;
+        let above =
+            (kept > 0).then(|| draft.buffer("above", Argument::Local, kept * row, Access::Local));
+        let size = (kept.max(fresh), columns);
+        let cells = Cells::new(&mut draft, lrn, (input, from), size, share, self.vectors);
         let b = &mut draft.b;
-        let n = b.parallel("n", output.layout.n);
-        let share = Share::new(b, lrn, &layout, self.halves);
-        let strips = b.parallel("strip", output.layout.h / strip);
-        let normalise = |b: &mut Builder, first: usize, count: usize, oy: &Affine| {
-            b.repeat("ky", count, |b, ky| {
-                let slot = ky + first;
-                let y = oy * sh + &slot;
-                let store_at = |cb: &Affine, x: &Affine| &slot * map + cb * row + x * BLOCK;
-                normalise_row(
-                    b,
-                    lrn,
-                    input,
-                    x_buffer,
-                    &squares,
-                    (&n, &y),
-                    &share,
-                    normal,
-                    &store_at,
-                    lanes,
-                );
-            });
+        // Where row `index` of those kept has the window at `x`.
+        let above_at = |index: usize, Place { own, lane, .. }: Place<'_>, x: &Affine| {
+            (own * windows + x) * BLOCK + lane + index * row
         };
-        let kept = if strip > 1 { shared } else { 0 };
-        normalise(b, 0, kept, &(&strips * strip));
-        b.repeat("r", strip, |b, r| {
-            let oy = &strips * strip + r;
-            normalise(b, kept, kernel_rows - kept, &oy);
-            b.repeat("cb", share.blocks, |b, cb| {
-                let own = &share.first + &cb;
-                b.repeat("ox", output.layout.w, |b, ox| {
-                    for lane in (0..BLOCK).step_by(width) {
-                        let cell = |b: &mut Builder, y: &Affine, x: &Affine| {
-                            b.load(lanes, normal, y * map + &cb * row + x * BLOCK + lane)
-                        };
-                        let corner = (&Affine::default(), &(&ox * sw));
-                        let spans = (&rows[0], &columns[0]);
-                        let value = pool::window(b, pool, &cell, spans, corner, lanes);
-                        b.store(y_buffer, output.at(&n, &own, &oy, &ox) + lane, value);
-                    }
+        // `count` rows from `y` on, each pooled under every window.
+        let slide = |b: &mut Builder, y: &Affine, count: usize, sink: Sink<'_>| {
+            cells.square(b, (&n, y), count);
+            cells.share.channels(b, lanes, |b, place| {
+                let cell = |b: &mut Builder, row: usize, x: &Affine| {
+                    cells.cell(b, (&n, &(y + row), x), row, place)
+                };
+                pool::slide(b, pool, (count, windows), &cell, &|b, x, pooled| {
+                    sink(b, place, x, &pooled);
                 });
             });
-            b.repeat("i", kept * map / width, |b, i| {
-                let value = b.load(lanes, normal, &i * width + (kernel_rows - kept) * map);
-                b.store(normal, i * width, value);
+        };
+        if let Some(above) = above {
+            slide(b, &(&strips * (strip * sh) + first * sh), kept, &|b, place, x, pooled| {
+                for (index, &value) in pooled.iter().enumerate() {
+                    b.store(above, above_at(index, place, x), value);
+                }
+            });
+        }
+        b.repeat("r", strip, |b, r| {
+            let oy = &strips * strip + r + first;
+            slide(b, &(&oy * sh + kept), fresh, &|b, place, x, pooled| {
+                let mut parts: Vec<Reg> = Vec::new();
+                if let Some(above) = above {
+                    let load = |index| b.load(lanes, above, above_at(index, place, x));
+                    parts.extend((0..kept).map(load));
+                }
+                parts.extend(pooled);
+                if let [first, others @ ..] = &parts[..] {
+                    let total = pool::joined(b, pool.kind, *first, others);
+                    let value = pool::finished(b, pool.kind, total, kh * kw);
+                    b.store(to, output.at(&n, place.cb, &oy, x) + place.lane, value);
+                }
+                if let Some(above) = above {
+                    for index in 0..kept {
+                        b.store(above, above_at(index, place, x), parts[index + sh]);
+                    }
+                }
             });
         });
         self.call(draft);
     }
 }
 
-/// Rows of a strip: many save work where rows are shared, but a thread should find several strips.
-fn strip_rows(rows: usize, images: usize, shared: usize) -> usize {
-    const STRIPS: usize = 9;
-    if shared == 0 {
-        return 1;
+/// Takes the channels, the window's position, and what each row gives there.
+type Sink<'a> = &'a dyn Fn(&mut Builder, Place<'_>, &Affine, &[Reg]);
+
+/// Rows of windows, from `first` on, as `count` strips of `rows` each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Strips {
+    first: usize,
+    count: usize,
+    rows: usize,
+}
+
+impl Strips {
+    /// Rows of the map that the busiest of `threads` normalises for this many images.
+    fn time(&self, images: usize, threads: usize, [kernel, stride]: [usize; 2]) -> usize {
+        let mapped = (self.rows - 1) * stride.min(kernel) + kernel;
+        (self.count * images).div_ceil(threads) * mapped
     }
-    let fits = |strip: &usize| rows.is_multiple_of(*strip) && rows / strip * images >= STRIPS;
-    (1..=rows).rev().find(fits).unwrap_or(1)
+}
+
+/// Cuts rows of windows into strips, and what is left over into others. Long strips normalise few
+/// rows twice, short ones are shared out more evenly: the least work, idle threads counted, of one,
+/// two and four threads together.
+fn cut(rows: usize, images: usize, window: [usize; 2]) -> Vec<Strips> {
+    let work = |parts: &Vec<Strips>| -> usize {
+        let of = |threads: usize| -> usize {
+            parts.iter().map(|part| threads * part.time(images, threads, window)).sum()
+        };
+        [1, 2, 4].into_iter().map(of).sum()
+    };
+    let divided = |first: usize, rows: usize| {
+        (1..=rows).filter(move |&strip| rows.is_multiple_of(strip)).map(move |strip| Strips {
+            first,
+            count: rows / strip,
+            rows: strip,
+        })
+    };
+    let alike = divided(0, rows).map(|strips| vec![strips]);
+    let two = (1..rows).flat_map(|first| {
+        divided(0, first)
+            .flat_map(move |a| divided(first, rows - first).map(move |b| vec![a.clone(), b]))
+    });
+    // The first of the best: alike, if they are.
+    alike.chain(two).min_by_key(work).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::strip_rows;
+    use super::{Strips, cut};
+
+    fn lengths(parts: &[Strips]) -> Vec<[usize; 2]> {
+        parts.iter().map(|part| [part.count, part.rows]).collect()
+    }
 
     #[test]
     fn strips_leave_work_for_every_thread() {
-        assert_eq!(strip_rows(27, 1, 1), 3);
-        assert_eq!(strip_rows(13, 1, 1), 1);
-        assert_eq!(strip_rows(13, 16, 1), 13);
-        assert_eq!(strip_rows(27, 16, 0), 1);
+        assert_eq!(lengths(&cut(13, 16, [3, 2])), [[1, 13]]);
+        // For one image on two threads 2 * 13 + 2 * 3 rows of the map, half of 55 at the least.
+        assert_eq!(lengths(&cut(27, 1, [3, 2])), [[3, 1], [4, 6]]);
+        // Nothing is shared: the more strips the better.
+        assert_eq!(lengths(&cut(16, 1, [2, 2])), [[16, 1]]);
+    }
+
+    #[test]
+    fn strips_cover_all_rows_once() {
+        for (rows, images) in (1..40).flat_map(|rows| [1, 2, 16].map(|images| (rows, images))) {
+            let mut next = 0;
+            for part in cut(rows, images, [3, 2]) {
+                assert_eq!(part.first, next);
+                next += part.count * part.rows;
+            }
+            assert_eq!(next, rows);
+        }
     }
 }

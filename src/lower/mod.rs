@@ -242,9 +242,14 @@ impl Lowering<'_> {
                 let [h, w] = conv.window.output_size([shape.h(), shape.w()]);
                 let halo = Padding::default();
                 let whole = Layout { n: shape.n(), c: conv.out_channels, h, w, block: BLOCK, halo };
-                self.lower_fused(node, &conv.epilogue, whole, |this, out, prefix| {
+                let images =
+                    if self.halves { whole.n } else { images_together(algorithm, conv, &whole) };
+                let (some, input) = (Layout { n: images, ..whole }, input.images(0, images));
+                let first = self.out.calls.len();
+                self.lower_fused(node, &conv.epilogue, some, |this, out, prefix| {
                     this.conv_by(algorithm, conv, shape, input, out, prefix);
                 });
+                self.repeat_for(first, images, shape.n());
             }
             Op::Linear(linear) => {
                 let whole = Layout { halo: Padding::default(), ..output.layout };
@@ -303,7 +308,7 @@ impl Lowering<'_> {
 
     /// Splits an epilogue into the elementwise part that the producing kernel applies in
     /// registers and the stages after it (LRN, pooling), which get kernels of their own. `whole` is
-    /// the layout of the result before those.
+    /// the layout of the result before those, perhaps of the first images only.
     fn lower_fused(
         &mut self,
         node: &Node,
@@ -311,9 +316,9 @@ impl Lowering<'_> {
         whole: Layout,
         produce: impl FnOnce(&mut Self, Operand, &[Fused]),
     ) {
-        let output = self.operand(node.output);
-        let addends: Vec<Operand> =
-            node.inputs[1..].iter().map(|&value| self.operand(value)).collect();
+        let some = |value| self.operand(value).images(0, whole.n);
+        let output = some(node.output);
+        let addends: Vec<Operand> = node.inputs[1..].iter().map(|&value| some(value)).collect();
         let mut addends = addends.into_iter();
         let mut prefix = Vec::new();
         let mut rest = epilogue;
@@ -376,10 +381,46 @@ impl Lowering<'_> {
         }
     }
 
+    /// The calls from `start` on, which are for the first `images` of `all` images, again for the
+    /// others. Between them they use the same temporaries.
+    fn repeat_for(&mut self, start: usize, images: usize, all: usize) {
+        let calls = self.out.calls[start..].to_vec();
+        for first in (images..all).step_by(images) {
+            self.out.calls.extend(calls.iter().map(|call| {
+                let mut call = call.clone();
+                for (place, argument) in call.firsts.iter_mut().zip(&call.arguments) {
+                    if let Argument::Value(value) = argument {
+                        *place += first * self.layouts[value.index()].image();
+                    }
+                }
+                call
+            }));
+        }
+    }
+
     /// Where a stage of an epilogue stores: the node's output if it is the last one.
     fn stage_output(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
         if rest.is_empty() { output } else { self.temporary(layout) }
     }
+}
+
+/// Images that go together through the kernels of a convolution and of what follows it: few, where
+/// the map between them is read again while it lies in the caches. Winograd's method takes few
+/// images at a time anyway; by definition the weights are read for each few, so they have to lie in
+/// the caches, too.
+fn images_together(algorithm: Algorithm, conv: &Conv, whole: &Layout) -> usize {
+    const BYTES: usize = 2 << 20;
+    const WEIGHTS_BYTES: usize = 128 << 10;
+    let stored = conv.epilogue.iter().any(|e| matches!(e, Epilogue::Lrn(_) | Epilogue::Pool(_)));
+    let heavy = algorithm == Algorithm::Direct && 4 * conv.weight.len() > WEIGHTS_BYTES;
+    if heavy || !stored {
+        return whole.n;
+    }
+    // Each core has its own where there are two.
+    let least = if whole.n.is_multiple_of(2) { 2 } else { 1 };
+    let few =
+        |images: &usize| whole.n.is_multiple_of(*images) && 4 * images * whole.image() <= BYTES;
+    (1..=whole.n / least).rev().map(|count| count * least).find(few).unwrap_or(least)
 }
 
 /// Elementwise work that a kernel does before it stores.

@@ -11,7 +11,7 @@ use alexc_codegen::ir::{Access, Binary, Reg};
 use std::ops::Range;
 
 /// Cells of a window that are written out one after the other; those of larger ones are loops.
-const WRITTEN_OUT: usize = 64;
+pub(super) const WRITTEN_OUT: usize = 64;
 
 /// Pairs of spans that are written out; where there would be more, the axes are pooled one after
 /// the other.
@@ -76,7 +76,6 @@ pub(super) fn window(
     cell: Cell<'_>,
     (ys, xs): (&Span, &Span),
     (y, x): (&Affine, &Affine),
-    lanes: u8,
 ) -> Reg {
     let Padding { top, left, .. } = pool.window.padding;
     let (rows, columns) = (ys.cells.len(), xs.cells.len());
@@ -84,10 +83,7 @@ pub(super) fn window(
     let column = x + (xs.cells.start as i64 - left as i64);
     let load = |b: &mut Builder, ky: Affine, kx: Affine| cell(b, &(&row + ky), &(&column + kx));
     let total = load(b, Affine::default(), Affine::default());
-    let add = |b: &mut Builder, cell: Reg| match pool.kind {
-        PoolKind::Max => b.binary_into(Binary::Max, total, cell, total),
-        PoolKind::Avg => b.binary_into(Binary::Add, total, total, cell),
-    };
+    let add = |b: &mut Builder, cell: Reg| join_into(b, pool.kind, total, total, cell);
     if rows * columns <= WRITTEN_OUT {
         for cell in 1..rows * columns {
             let cell = load(b, (cell / columns).into(), (cell % columns).into());
@@ -106,16 +102,78 @@ pub(super) fn window(
             });
         });
     }
-    if pool.kind == PoolKind::Max {
-        return total;
-    }
     let cells = if pool.count_include_pad {
         ys.padded * xs.padded
     } else {
         ys.cells.len() * xs.cells.len()
     };
-    let cells = b.constant(lanes, cells as f32);
-    b.binary(Binary::Div, total, cells)
+    finished(b, pool.kind, total, cells)
+}
+
+/// `dst` becomes what two parts of a window give together.
+fn join_into(b: &mut Builder, kind: PoolKind, dst: Reg, total: Reg, part: Reg) {
+    match kind {
+        PoolKind::Max => b.binary_into(Binary::Max, dst, part, total),
+        PoolKind::Avg => b.binary_into(Binary::Add, dst, total, part),
+    }
+}
+
+/// All parts of a window, joined.
+pub(super) fn joined(b: &mut Builder, kind: PoolKind, first: Reg, others: &[Reg]) -> Reg {
+    let mut total = first;
+    for &part in others {
+        let both = b.reg(b.lanes(first));
+        join_into(b, kind, both, total, part);
+        total = both;
+    }
+    total
+}
+
+/// What a window of `cells` cells gives whose parts are joined.
+pub(super) fn finished(b: &mut Builder, kind: PoolKind, total: Reg, cells: usize) -> Reg {
+    match kind {
+        PoolKind::Max => total,
+        PoolKind::Avg => {
+            let cells = b.constant(b.lanes(total), cells as f32);
+            b.binary(Binary::Div, total, cells)
+        }
+    }
+}
+
+/// Pools the cells of each of `rows` rows under `count` windows side by side, none of which is cut.
+/// Cells that a window shares with the next one are made once and stay in registers. `cell` makes
+/// the one at (row, column); `sink` gets each window's position and, for each row, what its cells
+/// give together.
+pub(super) fn slide(
+    b: &mut Builder,
+    pool: &Pool,
+    (rows, count): (usize, usize),
+    cell: &dyn Fn(&mut Builder, usize, &Affine) -> Reg,
+    sink: &dyn Fn(&mut Builder, &Affine, Vec<Reg>),
+) {
+    let ([_, kernel], [_, stride]) = (pool.window.kernel, pool.window.stride);
+    let shared = if count > 1 { kernel.saturating_sub(stride) } else { 0 };
+    let mut first = |row: usize| -> Vec<Reg> {
+        (0..shared).map(|column| cell(b, row, &column.into())).collect()
+    };
+    let kept: Vec<Vec<Reg>> = (0..rows).map(&mut first).collect();
+    b.repeat("ox", count, |b, ox| {
+        let mut pooled = Vec::new();
+        for (row, kept) in kept.iter().enumerate() {
+            let mut cells = kept.clone();
+            for column in shared..kernel {
+                cells.push(cell(b, row, &(&ox * stride + column)));
+            }
+            if let [first, others @ ..] = &cells[..] {
+                pooled.push(joined(b, pool.kind, *first, others));
+            }
+            // Those at the left go first: each takes the place of one that is no longer needed.
+            for (&place, &cell) in kept.iter().zip(&cells[stride.min(kernel)..]) {
+                b.copy_into(place, cell);
+            }
+        }
+        sink(b, &ox, pooled);
+    });
 }
 
 impl Lowering<'_> {
@@ -168,7 +226,7 @@ impl Lowering<'_> {
                                 b.load(lanes, x_buffer, input.at(&n, &cb, y, x) + lane)
                             };
                             let corner = (&(&oy * sh), &(&ox * sw));
-                            let value = window(b, pool, &cell, (span, column), corner, lanes);
+                            let value = window(b, pool, &cell, (span, column), corner);
                             b.store(y_buffer, output.at(&n, &cb, &oy, &ox) + lane, value);
                         }
                     });

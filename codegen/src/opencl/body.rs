@@ -3,8 +3,7 @@
 
 use super::{MultiplyAdd, Names, Options};
 use crate::ir::{
-    Access, Addr, Binary, DType, Index, IndexOp, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Stmt,
-    Unary, Var,
+    Access, Addr, Binary, DType, Index, IndexOp, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var,
 };
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -111,6 +110,7 @@ impl<'k> Body<'k> {
             }
             Inst::Unary { op, src, .. } => self.unary(op, src),
             Inst::Binary { op, a, b, .. } => {
+                let n = lanes_suffix(self.kernel.lanes(a));
                 let (a, b) = (name(a), name(b));
                 match op {
                     Binary::Add => format!("{a} + {b}"),
@@ -119,6 +119,9 @@ impl<'k> Body<'k> {
                     Binary::Div => format!("{a} / {b}"),
                     Binary::Max => format!("{a} > {b} ? {a} : {b}"),
                     Binary::Min => format!("{a} < {b} ? {a} : {b}"),
+                    Binary::SubQuarter => {
+                        format!("as_float{n}(as_uint{n}({a}) - (as_uint{n}({b}) >> 2))")
+                    }
                 }
             }
             Inst::Fma { a, b, c, .. } => {
@@ -141,8 +144,7 @@ impl<'k> Body<'k> {
     }
 
     fn unary(&self, op: Unary, src: Reg) -> String {
-        let lanes = self.kernel.lanes(src);
-        let (n, x) = (if lanes == 1 { String::new() } else { lanes.to_string() }, name(src));
+        let (n, x) = (lanes_suffix(self.kernel.lanes(src)), name(src));
         match op {
             Unary::Copy => x,
             Unary::Neg => format!("-{x}"),
@@ -150,7 +152,6 @@ impl<'k> Body<'k> {
             Unary::Sqrt => format!("sqrt({x})"),
             Unary::Round => format!("rint({x})"),
             Unary::Pow2 => format!("as_float{n}((convert_int{n}({x}) + 127) << 23)"),
-            Unary::RootGuess => format!("as_float{n}({ROOT_GUESS:#x}u - (as_uint{n}({x}) >> 2))"),
         }
     }
 
@@ -288,8 +289,13 @@ fn name(reg: Reg) -> String {
     format!("v{}", reg.0)
 }
 
+/// What OpenCL appends to the names of types with this many lanes.
+fn lanes_suffix(lanes: u8) -> String {
+    if lanes == 1 { String::new() } else { lanes.to_string() }
+}
+
 fn float(lanes: u8) -> String {
-    if lanes == 1 { "float".to_owned() } else { format!("float{lanes}") }
+    format!("float{}", lanes_suffix(lanes))
 }
 
 /// A number in all lanes.

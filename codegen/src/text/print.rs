@@ -8,8 +8,8 @@ use std::fmt::{self, Display, Formatter};
 
 impl Unary {
     /// Each of them.
-    pub const ALL: [Self; 7] =
-        [Self::Copy, Self::Neg, Self::Abs, Self::Sqrt, Self::Round, Self::Pow2, Self::RootGuess];
+    pub const ALL: [Self; 6] =
+        [Self::Copy, Self::Neg, Self::Abs, Self::Sqrt, Self::Round, Self::Pow2];
 
     /// Name in the text form.
     pub fn name(self) -> &'static str {
@@ -20,14 +20,14 @@ impl Unary {
             Unary::Sqrt => "sqrt",
             Unary::Round => "round",
             Unary::Pow2 => "pow2",
-            Unary::RootGuess => "root_guess",
         }
     }
 }
 
 impl Binary {
     /// Each of them.
-    pub const ALL: [Self; 6] = [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min];
+    pub const ALL: [Self; 7] =
+        [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min, Self::SubQuarter];
 
     /// Name in the text form.
     pub fn name(self) -> &'static str {
@@ -38,6 +38,7 @@ impl Binary {
             Binary::Div => "div",
             Binary::Max => "max",
             Binary::Min => "min",
+            Binary::SubQuarter => "sub_quarter",
         }
     }
 }

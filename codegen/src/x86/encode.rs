@@ -108,6 +108,7 @@ impl Op {
     pub(super) const TO_INT: Op = op(1, 1, 0x5b, Tuple::Full);
     pub(super) const FROM_INT: Op = op(1, 0, 0x5b, Tuple::Full);
     pub(super) const ADD_INT: Op = op(1, 1, 0xfe, Tuple::Full);
+    pub(super) const SUB_INT: Op = op(1, 1, 0xfa, Tuple::Full);
     /// Group with /6: shift left by an immediate; the destination is the vvvv operand.
     pub(super) const SHIFT: Op = op(1, 1, 0x72, Tuple::Full);
     /// Group with /2: logical shift right by an immediate, otherwise as [`Op::SHIFT`].

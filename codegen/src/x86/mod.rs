@@ -7,7 +7,7 @@ mod allocate;
 mod encode;
 mod plan;
 
-use crate::ir::{Binary, DType, Inst, Kernel, ROOT_GUESS, Reduce, Reg, Unary};
+use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
 use crate::streams::{Place, Root, resolve};
 use crate::verify::Verified;
 use alexc_runtime::cpu::Level;
@@ -462,6 +462,15 @@ impl<'a> Emitter<'a> {
                 self.unary(op, width, to, src);
                 self.put(dst);
             }
+            Inst::Binary { op: Binary::SubQuarter, dst, a, b } => {
+                let (left, right) = (self.get(a, 1), self.get(b, 2));
+                let (to, full) = (self.target(dst), self.width(dst).max(Width::B128));
+                let quarter = if to == left { self.scratch } else { to };
+                let right = Rm::Reg(right);
+                self.asm.vector_immediate(Op::SHIFT_RIGHT, full, 2, Some(quarter), right, 2);
+                self.asm.vector(Op::SUB_INT, full, to, Some(left), Rm::Reg(quarter));
+                self.put(dst);
+            }
             Inst::Binary { op, dst, a, b } => {
                 // A folded load is always the last operand; these two commute.
                 let (a, b) = match folded {
@@ -474,7 +483,7 @@ impl<'a> Emitter<'a> {
                     Binary::Mul => Op::MUL,
                     Binary::Div => Op::DIV,
                     Binary::Max => Op::MAX,
-                    Binary::Min => Op::MIN,
+                    Binary::Min | Binary::SubQuarter => Op::MIN,
                 };
                 let left = self.get(a, 1);
                 let right = self.operand(b, folded, 2);
@@ -592,15 +601,6 @@ impl<'a> Emitter<'a> {
             Unary::Round => {
                 let second = (width == Width::Scalar).then_some(src);
                 self.asm.vector_immediate(Op::ROUND, width, to, second, Rm::Reg(src), 8);
-            }
-            Unary::RootGuess => {
-                // -(bits / 4) + constant: the subtraction needs the constant first, so the
-                // quarter is complemented: c - q = c + !q + 1.
-                self.asm.vector_immediate(Op::SHIFT_RIGHT, full, 2, Some(to), Rm::Reg(src), 2);
-                let ones = self.asm.constant(u32::MAX, full);
-                self.asm.vector(Op::XOR, full, to, Some(to), Rm::Pool(ones));
-                let guess = self.asm.constant(ROOT_GUESS + 1, full);
-                self.asm.vector(Op::ADD_INT, full, to, Some(to), Rm::Pool(guess));
             }
             Unary::Pow2 => {
                 self.asm.vector(Op::TO_INT, full, to, None, Rm::Reg(src));

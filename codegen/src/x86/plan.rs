@@ -51,8 +51,14 @@ impl<'k> Plan<'k> {
         let mut items = line.items;
         fold(kernel, &mut items, wide);
         let live = Liveness::of(kernel, streams, &items, line.counters);
-        let needs_scratch =
-            items.iter().any(|item| matches!(item, Item::Inst { inst: Inst::Reduce { .. }, .. }));
+        let needs_scratch = items.iter().any(|item| {
+            let Item::Inst { inst, .. } = item else { return false };
+            match inst {
+                Inst::Reduce { .. } => true,
+                Inst::Binary { op: Binary::SubQuarter, dst, a, .. } => dst == a,
+                _ => false,
+            }
+        });
         let (mut vectors, mut vector_slots) = allocate(&live.vectors, registers);
         if vector_slots > 0 || needs_scratch {
             (vectors, vector_slots) = allocate(&live.vectors, registers - scratch);
@@ -137,6 +143,8 @@ fn fold(kernel: &Kernel, items: &mut Vec<Item<'_>>, wide: bool) {
         let candidates: &[Reg] = match inst {
             Inst::Fma { a, b, c, .. } => &[*b, *a, *c],
             Inst::Binary { op: Binary::Add | Binary::Mul, a, b, .. } => &[*b, *a],
+            // Its second operand is shifted first.
+            Inst::Binary { op: Binary::SubQuarter, .. } => &[],
             Inst::Binary { b, .. } => &[*b],
             _ => &[],
         };
@@ -192,6 +200,10 @@ impl Liveness {
                             let kept = if f.reg == *b { a } else { b };
                             touch(&mut live.vectors[kept.0 as usize], reads + 2, 0.0, &open);
                         }
+                    }
+                    if let Inst::Binary { op: Binary::SubQuarter, a, .. } = inst {
+                        // The result is begun before this operand is read.
+                        touch(&mut live.vectors[a.0 as usize], reads + 2, 0.0, &open);
                     }
                     let places = place.iter().chain(folded.iter().map(|f| &f.place));
                     for place in places {

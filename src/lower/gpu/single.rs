@@ -5,7 +5,7 @@ use super::Gpu;
 use crate::graph::{Activation, BatchNorm, Lrn, Pool};
 use crate::lower::pack::Pack;
 use crate::lower::pool::{self, spans_of};
-use crate::lower::{Draft, Operand, math};
+use crate::lower::{Draft, Operand, Vectors, math};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
@@ -123,7 +123,7 @@ impl Gpu<'_> {
                     cell(b, from, &c, &input.at(&n, &Affine::default(), y, x))
                 };
                 let corner = (&(&oy * sh), &(&ox * sw));
-                let value = pool::window(b, pool, &cell, (row, column), corner, 1);
+                let value = pool::window(b, pool, &cell, (row, column), corner);
                 b.store(to, output.at(&n, &c, &oy, &ox), value);
                 self.base.call(draft);
             }
@@ -165,9 +165,6 @@ fn normalised(
         let square = b.binary(Binary::Mul, value, value);
         b.binary_into(Binary::Add, sum, sum, square);
     });
-    let scale = b.constant(1, lrn.scale() as f32);
-    let k = b.constant(1, lrn.k as f32);
-    let base = b.fma(sum, scale, k);
     let value = b.load(1, from, pixel + c * layout.plane());
-    math::normalised(b, value, base, lrn)
+    math::Normaliser::new(b, lrn, Vectors { lanes: 1, registers: 32 }).apply(b, value, sum)
 }

@@ -158,8 +158,10 @@ fn register_moves_and_logic() {
                 (Op::XOR, Some(b), Mnemonic::Vxorps),
                 (Op::AND, Some(b), Mnemonic::Vandps),
                 (Op::ADD_INT, Some(b), Mnemonic::Vpaddd),
+                (Op::SUB_INT, Some(b), Mnemonic::Vpsubd),
             ] {
-                if op == Op::ADD_INT && (a >= 16 || b >= 16) != (width == Width::B512) {
+                let integer = matches!(op, Op::ADD_INT | Op::SUB_INT);
+                if integer && (a >= 16 || b >= 16) != (width == Width::B512) {
                     continue;
                 }
                 let mut asm = Assembler::default();
