@@ -22,16 +22,18 @@ fn blocks(b: &mut Builder, layout: &Layout, body: &mut dyn FnMut(&mut Builder, &
 }
 
 impl Lowering<'_> {
-    /// The caller's input into its layout.
-    pub(super) fn input(&mut self) {
-        let value = self.graph.input;
-        let shape = self.graph.values[value.index()].shape;
-        self.node = "input".to_owned();
-        let target = self.operand(value);
+    /// The caller's input, or its first images, into their layout.
+    pub(super) fn input(&mut self, target: Operand) {
+        if let Some(folded) = self.folded.clone() {
+            self.input_by_phases(&folded, target);
+            return;
+        }
+        let shape = self.graph.values[self.graph.input.index()].shape;
         self.halo(target);
         let layout = target.layout;
+        let len = layout.n * self.image_of(Argument::Input);
         let mut draft = Draft::new("read_input");
-        let from = draft.buffer("input", Argument::Input, shape.len(), Access::Read);
+        let from = draft.buffer("input", Argument::Input, len, Access::Read);
         let to = target.declare(&mut draft, "output", Access::Write);
         let b = &mut draft.b;
         let n = b.parallel("n", layout.n);

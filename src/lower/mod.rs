@@ -13,6 +13,7 @@ mod lrn;
 mod math;
 pub mod pack;
 pub mod packed;
+mod parts;
 mod pool;
 mod softmax;
 mod space_to_depth;
@@ -22,7 +23,7 @@ mod winograd;
 
 use crate::algorithm::{self, Algorithm, SpaceToDepth};
 use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, ValueId};
-use crate::layout::{BLOCK, Layout};
+use crate::layout::Layout;
 use crate::shape::Shape;
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, BufferId, DType, Kernel, Reg};
@@ -107,11 +108,13 @@ pub fn lower(
     weights: DType,
     halves: bool,
 ) -> Lowered {
-    let (node, out) = (String::new(), Lowered::default());
-    let mut lowering = Lowering { graph, layouts, vectors, weights, halves, node, out };
-    match lowering.folded_input(algorithms) {
-        Some(folded) => lowering.input_by_phases(&folded),
-        None => lowering.input(),
+    let (node, out) = ("input".to_owned(), Lowered::default());
+    let mut lowering =
+        Lowering { graph, layouts, vectors, weights, halves, folded: None, node, out };
+    lowering.folded = lowering.folded_input(algorithms);
+    let mut nodes = graph.nodes.iter().zip(algorithms);
+    if !nodes.any(|(node, &algorithm)| lowering.reads_input_in_parts(node, algorithm)) {
+        lowering.input(lowering.operand(graph.input));
     }
     for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         lowering.node.clone_from(&node.name);
@@ -130,6 +133,8 @@ struct Lowering<'g> {
     weights: DType,
     /// Two devices share the work.
     halves: bool,
+    /// What a convolution wants to be made of the net's input, and its padding.
+    folded: Option<(SpaceToDepth, Padding)>,
     /// Name of the node at work.
     node: String,
     out: Lowered,
@@ -239,13 +244,15 @@ impl Lowering<'_> {
         match &node.op {
             Op::Conv(conv) => {
                 let shape = self.graph.values[node.inputs[0].index()].shape;
-                let [h, w] = conv.window.output_size([shape.h(), shape.w()]);
-                let halo = Padding::default();
-                let whole = Layout { n: shape.n(), c: conv.out_channels, h, w, block: BLOCK, halo };
-                let images =
-                    if self.halves { whole.n } else { images_together(algorithm, conv, &whole) };
-                let (some, input) = (Layout { n: images, ..whole }, input.images(0, images));
+                let whole = self.whole(node, conv);
+                let images = self.images_together(algorithm, conv, &whole);
                 let first = self.out.calls.len();
+                let mut input = input.images(0, images);
+                if self.reads_input_in_parts(node, algorithm) {
+                    input = self.temporary(input.layout);
+                    self.input(input);
+                }
+                let some = Layout { n: images, ..whole };
                 self.lower_fused(node, &conv.epilogue, some, |this, out, prefix| {
                     this.conv_by(algorithm, conv, shape, input, out, prefix);
                 });
@@ -381,46 +388,10 @@ impl Lowering<'_> {
         }
     }
 
-    /// The calls from `start` on, which are for the first `images` of `all` images, again for the
-    /// others. Between them they use the same temporaries.
-    fn repeat_for(&mut self, start: usize, images: usize, all: usize) {
-        let calls = self.out.calls[start..].to_vec();
-        for first in (images..all).step_by(images) {
-            self.out.calls.extend(calls.iter().map(|call| {
-                let mut call = call.clone();
-                for (place, argument) in call.firsts.iter_mut().zip(&call.arguments) {
-                    if let Argument::Value(value) = argument {
-                        *place += first * self.layouts[value.index()].image();
-                    }
-                }
-                call
-            }));
-        }
-    }
-
     /// Where a stage of an epilogue stores: the node's output if it is the last one.
     fn stage_output(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
         if rest.is_empty() { output } else { self.temporary(layout) }
     }
-}
-
-/// Images that go together through the kernels of a convolution and of what follows it: few, where
-/// the map between them is read again while it lies in the caches. Winograd's method takes few
-/// images at a time anyway; by definition the weights are read for each few, so they have to lie in
-/// the caches, too.
-fn images_together(algorithm: Algorithm, conv: &Conv, whole: &Layout) -> usize {
-    const BYTES: usize = 2 << 20;
-    const WEIGHTS_BYTES: usize = 128 << 10;
-    let stored = conv.epilogue.iter().any(|e| matches!(e, Epilogue::Lrn(_) | Epilogue::Pool(_)));
-    let heavy = algorithm == Algorithm::Direct && 4 * conv.weight.len() > WEIGHTS_BYTES;
-    if heavy || !stored {
-        return whole.n;
-    }
-    // Each core has its own where there are two.
-    let least = if whole.n.is_multiple_of(2) { 2 } else { 1 };
-    let few =
-        |images: &usize| whole.n.is_multiple_of(*images) && 4 * images * whole.image() <= BYTES;
-    (1..=whole.n / least).rev().map(|count| count * least).find(few).unwrap_or(least)
 }
 
 /// Elementwise work that a kernel does before it stores.

@@ -57,16 +57,18 @@ impl Lowering<'_> {
     }
 
     /// Every element of the new map is written once: a pixel, or zero.
-    pub(super) fn input_by_phases(&mut self, (folded, padding): &(SpaceToDepth, Padding)) {
-        let value = self.graph.input;
-        let picture = self.graph.values[value.index()].shape;
-        self.node = "input".to_owned();
-        let target = self.operand(value);
+    pub(super) fn input_by_phases(
+        &mut self,
+        (folded, padding): &(SpaceToDepth, Padding),
+        target: Operand,
+    ) {
+        let picture = self.graph.values[self.graph.input.index()].shape;
+        let len = target.layout.n * self.image_of(Argument::Input);
         let rows = spans(target.layout.h, folded.s, picture.h(), padding.top);
         let columns = spans(target.layout.w, folded.s, picture.w(), padding.left);
         for row in &rows {
             let mut draft = Draft::new("read_phases");
-            let from = draft.buffer("input", Argument::Input, picture.len(), Access::Read);
+            let from = draft.buffer("input", Argument::Input, len, Access::Read);
             let to = target.declare(&mut draft, "output", Access::Write);
             let b = &mut draft.b;
             let n = b.parallel("n", target.layout.n);

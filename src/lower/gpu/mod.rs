@@ -59,7 +59,8 @@ pub fn lower(
     let node = String::new();
     let out = Lowered::default();
     let halves = parameters.halves;
-    let base = Lowering { graph, layouts, vectors, weights, halves, node, out };
+    let folded = None;
+    let base = Lowering { graph, layouts, vectors, weights, halves, folded, node, out };
     let mut gpu = Gpu { base, parameters, uses: graph.uses() };
     for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         gpu.base.node.clone_from(&node.name);
