@@ -130,10 +130,10 @@ const ROOT_GUESS: u32 = 0x4f58_4000;
 /// (1 + t)^(-3/4) for -0.1211 <= t <= 0.1276 with a relative error of 6e-8 at most (Remez's
 /// polynomial), highest power first.
 const ROOT_POLYNOMIAL: [f32; 6] =
-    [-0.538_222_05, 0.575_922_9, -0.601_632_65, 0.656_181, -0.749_999_7, 1.0];
+    [-0.538_222_1, 0.575_922_9, -0.601_632_65, 0.656_181, -0.749_999_7, 1.0];
 
-/// x^(-3/4) for x >= [`ROOT_LEAST`], relative error at most 4e-7: z, a guess of x^(-1/4) within 3.2%,
-/// gives z^3, and what it lacks is a function of t = x z^4 - 1. Ten multiplications and the same
+/// x^(-3/4) for x >= [`ROOT_LEAST`], relative error at most 4e-7: z, a guess of x^(-1/4) within
+/// 3.2%, gives z^3, and what it lacks is a function of t = x z^4 - 1. Ten multiplications and the same
 /// bits on every CPU; a CPU's own estimates of roots differ, and cost as much on some.
 struct Root {
     guess: Reg,

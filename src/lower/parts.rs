@@ -1,5 +1,6 @@
-//! A batch a few images at a time: through a convolution, what follows it in its node, and what brings
-//! the net's input into its layout, so that each finds what the one before it made in the caches.
+//! A batch a few images at a time: through a convolution, what follows it in its node, and what
+//! brings the net's input into its layout, so that each finds what the one before it made in the
+//! caches.
 
 use super::{Argument, Lowering};
 use crate::algorithm::Algorithm;
@@ -7,10 +8,10 @@ use crate::graph::{Conv, Epilogue, Node, Op, Padding, ValueId};
 use crate::layout::{BLOCK, Layout};
 
 impl Lowering<'_> {
-    /// Images that go together through the kernels of a convolution and of what follows it: few, where
-    /// the map between them is read again while it lies in the caches. Winograd's method takes few
-    /// images at a time anyway; by definition the weights are read for each few, so they have to lie in
-    /// the caches, too. Two devices share all images.
+    /// Images that go together through the kernels of a convolution and of what follows it: few,
+    /// where the map between them is read again while it lies in the caches. Winograd's method takes
+    /// few images at a time anyway; by definition the weights are read for each few, so they have to
+    /// lie in the caches, too. Two devices share all images.
     pub(super) fn images_together(
         &self,
         algorithm: Algorithm,
