@@ -57,13 +57,15 @@ def source_of(given: argparse.Namespace) -> str:
 
 def groups_of(source: str) -> dict[str, int]:
     """Of each kernel the work-items of a group."""
-    head = re.compile(r"reqd_work_group_size\((\d+), 1, 1\)\)\)\s*void (\w+)\(")
+    head = re.compile(r"(?:reqd_work_group_size|work_group_size_hint)\((\d+), 1, 1\)\)\)\s*void (\w+)\(")
     return {name: int(items) for items, name in head.findall(source)}
 
 
-def demanded(ptx: str, groups: dict[str, int]) -> str:
-    """With the sizes of groups, which NVIDIA's compiler takes over from the source and clang drops."""
+def demanded(ptx: str, source: str, groups: dict[str, int]) -> str:
+    """With the sizes of groups that the source demands: NVIDIA's compiler takes them over, clang drops them."""
     def head(match: re.Match) -> str:
+        if not re.search(rf"reqd_work_group_size[^\n]*\s*void {match[2]}\(", source):
+            return match[0]
         return f"{match[1]}\n.reqntid {groups[match[2]]}, 1, 1\n{{"
     return re.sub(r"(\.entry (\w+)\([^)]*\))\s*\{", head, ptx)
 
@@ -90,7 +92,7 @@ def assemble(given: argparse.Namespace, folder: pathlib.Path) -> list[dict]:
               "-Xclang", "-target-feature", "-Xclang", "+ptx75"]
     subprocess.run([clang, "-x", "cl", "-cl-std=CL1.2", *target, "-Xclang", "-finclude-default-header",
                     "-include", HERE / "builtins.clh", "-O3", "-S", folder / "net.cl", "-o", folder / "net.ptx"], check=True)
-    ptx = demanded((folder / "net.ptx").read_text(), groups)
+    ptx = demanded((folder / "net.ptx").read_text(), source, groups)
     (folder / "net.ptx").write_text(ptx)
     # As the runtime asks for, where a program has products of warps.
     limit = ["--maxrregcount=128"] if "mma.sync" in source else []

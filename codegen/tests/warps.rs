@@ -174,6 +174,7 @@ fn the_texts_for_devices() {
         assert_eq!(text.matches('{').count(), text.matches('}').count());
         assert_eq!(text.matches("float4 alexc_mma_tf32(").count(), 1);
         assert_eq!(text.contains("mma.sync"), warps == Warps::Ptx);
+        assert_eq!(text.contains("reqd_work_group_size(64, 1, 1)"), warps != Warps::Ptx);
         let exchange = "local float alexc_exchange[768];";
         assert_eq!(text.matches(exchange).count(), if warps == Warps::Ptx { 0 } else { 2 });
         assert!(text.contains("v7 = alexc_mma_tf32(v4, v8, v6, v7"));

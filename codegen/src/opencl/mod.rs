@@ -91,7 +91,7 @@ pub struct Source {
     /// Work-items to start. Where `scratch_bytes` is not zero it may be less, in multiples of
     /// `local`: the work-items then share the iterations out.
     pub global: [usize; 3],
-    /// Work-items of a group; the function demands it.
+    /// Work-items of a group; the function demands it, or is written for it.
     pub local: Option<[usize; 3]>,
     /// Bytes of scratch in global memory for each work-item, in one memory object.
     pub scratch_bytes: usize,
@@ -166,7 +166,12 @@ pub fn emit(kernel: &Verified, options: &Options) -> Result<Source, OpenClError>
     let exchange = if warps == Some(Warps::Emulated) { group * EXCHANGED } else { 0 };
     let mut printer = Printer::new(kernel);
     let kernel_name = format!("alexc_{}", kernel.name);
-    printer.head(&kernel_name, group, &scratch);
+    // NVIDIA's compiler passes over a limit of registers where groups have a size that is demanded.
+    let size = match warps {
+        Some(Warps::Ptx) => "work_group_size_hint",
+        _ => "reqd_work_group_size",
+    };
+    printer.head(&kernel_name, &format!("{size}({group}, 1, 1)"), &scratch);
     if grouped {
         printer.begin_group(exchange);
     } else {
@@ -318,8 +323,9 @@ impl<'k> Printer<'k> {
         let _ = writeln!(self.text, "{:1$}{line}", "", 2 * self.depth);
     }
 
-    fn head(&mut self, name: &str, group: usize, scratch: &Scratch) {
-        self.line(&format!("kernel __attribute__((reqd_work_group_size({group}, 1, 1)))"));
+    /// `size` is the attribute about the group.
+    fn head(&mut self, name: &str, size: &str, scratch: &Scratch) {
+        self.line(&format!("kernel __attribute__(({size}))"));
         let mut params = Vec::new();
         for (index, buffer) in self.kernel.buffers.iter().enumerate() {
             if is_parameter(buffer.access) {

@@ -26,20 +26,22 @@ float4 alexc_mma_tf32(float4 a, float4 a2, float4 b, float4 c) {
   return (float4)(c0, c1, c2, c3);
 }
 
-// Two numbers as f16, the first in the lower half.
-uint alexc_halves(float first, float second) {
-  uint bits;
-  __asm__("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
-  return bits;
+// Four numbers as f16, the first of two in the lower half. They go together: a compiler that sees
+// pairs apart loads them apart.
+uint2 alexc_halves(float4 v) {
+  uint low, high;
+  __asm__("cvt.rn.f16x2.f32 %0, %3, %2; cvt.rn.f16x2.f32 %1, %5, %4;"
+          : "=&r"(low), "=r"(high) : "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w));
+  return (uint2)(low, high);
 }
 
 float4 alexc_mma_f16(float4 a, float4 a2, float4 b, float4 c) {
   float c0 = c.x, c1 = c.y, c2 = c.z, c3 = c.w;
+  uint2 left = alexc_halves(a), left2 = alexc_halves(a2), right = alexc_halves(b);
   __asm__ volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)
-      : "r"(alexc_halves(a.x, a.y)), "r"(alexc_halves(a.z, a.w)), "r"(alexc_halves(a2.x, a2.y)),
-        "r"(alexc_halves(a2.z, a2.w)), "r"(alexc_halves(b.x, b.y)), "r"(alexc_halves(b.z, b.w)));
+      : "r"(left.x), "r"(left.y), "r"(left2.x), "r"(left2.y), "r"(right.x), "r"(right.y));
   return (float4)(c0, c1, c2, c3);
 }
