@@ -2,16 +2,14 @@
 //! undamaged, before anything counts on it.
 
 use super::checksum;
-use super::control::Control;
-use super::entry::{ALIGNMENT_MASK, MISALIGNED, NULL_POINTER, OK};
+use super::control::{Control, begin, finish};
+use super::entry::{ALIGNMENT_MASK, MISALIGNED, NULL_POINTER, OK, returns_int};
 use crate::target::Target;
 use alexc_runtime::container::HEADER_BYTES;
 use alexc_runtime::program::Program;
 use alexc_runtime::weights::identity;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{
-    AbiParam, FuncRef, Function, InstBuilder, MemFlagsData, Signature, types,
-};
+use cranelift_codegen::ir::{FuncRef, Function, InstBuilder, MemFlagsData, Signature, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 /// The file is no file of packed weights.
@@ -25,10 +23,7 @@ pub(super) const DAMAGED: i64 = 6;
 
 /// `int (const void *file, size_t bytes)`.
 pub(super) fn signature(target: &Target) -> Signature {
-    let mut signature = Signature::new(target.isa().default_call_conv());
-    signature.params.extend([types::I64; 2].map(AbiParam::new));
-    signature.returns.push(AbiParam::new(types::I32));
-    signature
+    returns_int(target, &[types::I64; 2])
 }
 
 /// `NET_check_weights_header`: all that can be said without reading the weights. `function` has
@@ -41,10 +36,7 @@ pub(super) fn build_header(
 ) {
     let mut frontend = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(function, &mut frontend);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let &[file, bytes] = b.block_params(block) else { return };
+    let [file, bytes] = begin(&mut b)[..] else { return };
     let null = b.ins().icmp_imm_u(IntCC::Equal, file, 0);
     b.return_if(null, NULL_POINTER);
     let rest = b.ins().band_imm_u(file, ALIGNMENT_MASK);
@@ -87,8 +79,7 @@ pub(super) fn build_header(
 
     let ok = b.ins().iconst(types::I32, OK);
     b.ins().return_(&[ok]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }
 
 /// `NET_check_weights`: the header, then every bit of the weights. `function` has [`signature`].
@@ -101,17 +92,10 @@ pub(super) fn build(
 ) {
     let mut frontend = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(function, &mut frontend);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let &[file, bytes] = b.block_params(block) else { return };
+    let [file, bytes] = begin(&mut b)[..] else { return };
     let call = b.ins().call(header, &[file, bytes]);
     let status = b.inst_results(call)[0];
-    let (leave, stay) = (b.create_block(), b.create_block());
-    b.ins().brif(status, leave, &[], stay, &[]);
-    b.switch_to_block(leave);
-    b.ins().return_(&[status]);
-    b.switch_to_block(stay);
+    b.return_unless_ok(status);
     let contents = b.ins().iadd_imm_s(file, HEADER_BYTES as i64);
     let (mut b, sum) = checksum::of_pieces(b, xxh64, contents, program.weights_bytes);
     let stated = b.ins().load(types::I64, MemFlagsData::new().with_notrap(), file, 32);
@@ -119,6 +103,5 @@ pub(super) fn build(
     b.return_if(wrong, DAMAGED);
     let ok = b.ins().iconst(types::I32, OK);
     b.ins().return_(&[ok]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }

@@ -7,7 +7,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::control::Control;
+use super::control::{Control, begin, finish};
 use crate::target::Target;
 use alexc_runtime::container::PIECE_BYTES;
 
@@ -28,10 +28,7 @@ pub(super) fn signature(target: &Target) -> Signature {
 pub(super) fn build(target: &Target, function: &mut Function) {
     let mut frontend = FunctionBuilderContext::new();
     let mut h = Hasher { b: FunctionBuilder::new(function, &mut frontend) };
-    let entry = h.b.create_block();
-    h.b.append_block_params_for_function_params(entry);
-    h.b.switch_to_block(entry);
-    let &[bytes, length, seed] = h.b.block_params(entry) else { return };
+    let [bytes, length, seed] = begin(&mut h.b)[..] else { return };
     let at = h.variable(bytes);
     let end = h.b.ins().iadd(bytes, length);
     let lanes = h.start(seed).map(|value| h.variable(value));
@@ -82,8 +79,7 @@ pub(super) fn build(target: &Target, function: &mut Function) {
     let value = h.b.use_var(hash);
     let value = h.avalanche(value);
     h.b.ins().return_(&[value]);
-    h.b.seal_all_blocks();
-    h.b.finalize(target.isa().frontend_config());
+    finish(h.b, target);
 }
 
 /// The sum over `length` bytes at `contents` as `alexc_runtime::container::checksum` makes it;

@@ -1,8 +1,23 @@
 //! Branches and loops for the functions that are written here by hand.
 
+use crate::target::Target;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
+
+/// Starts a function. Returns its parameters.
+pub(super) fn begin(b: &mut FunctionBuilder<'_>) -> Vec<Value> {
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    b.block_params(block).to_vec()
+}
+
+/// Ends a function behind its last instruction.
+pub(super) fn finish(mut b: FunctionBuilder<'_>, target: &Target) {
+    b.seal_all_blocks();
+    b.finalize(target.isa().frontend_config());
+}
 
 /// Whoever writes a function.
 pub(super) trait Control<'f>: Sized {
@@ -38,6 +53,16 @@ pub(super) trait Control<'f>: Sized {
         b.def_var(at, next);
         b.ins().jump(head, &[]);
         b.switch_to_block(after);
+    }
+
+    /// Returns `status`, a number known when the function runs, where it is not zero.
+    fn return_unless_ok(&mut self, status: Value) {
+        let b = self.builder();
+        let (leave, stay) = (b.create_block(), b.create_block());
+        b.ins().brif(status, leave, &[], stay, &[]);
+        b.switch_to_block(leave);
+        b.ins().return_(&[status]);
+        b.switch_to_block(stay);
     }
 
     /// Returns `status` where the condition is not zero; the code after it goes on elsewhere.

@@ -1,6 +1,6 @@
 //! The entry points that a C program calls to run the net.
 
-use super::control::Control;
+use super::control::{Control, begin, finish};
 use super::shares::{INPUT, OUTPUT, RUN_BYTES, SHARES, WEIGHTS, WORKSPACE};
 use super::{ALIGNMENT, MAX_THREADS, Memory, stack_slot};
 use crate::target::Target;
@@ -56,14 +56,6 @@ pub(super) fn parallel_for_signature(target: &Target) -> Signature {
     signature
 }
 
-/// Starts a function. Returns its parameters.
-pub(super) fn begin(b: &mut FunctionBuilder<'_>) -> Vec<Value> {
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    b.block_params(block).to_vec()
-}
-
 /// A function that returns a number and does nothing.
 pub(super) fn build_constant(value: i64, target: &Target, function: &mut Function) {
     let mut frontend = FunctionBuilderContext::new();
@@ -72,11 +64,6 @@ pub(super) fn build_constant(value: i64, target: &Target, function: &mut Functio
     let value = b.ins().iconst(types::I32, value);
     b.ins().return_(&[value]);
     finish(b, target);
-}
-
-fn finish(mut b: FunctionBuilder<'_>, target: &Target) {
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
 }
 
 /// `NET_check_cpu`: whether there is a variant for the processor.

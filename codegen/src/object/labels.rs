@@ -1,7 +1,7 @@
 //! `NET_label`: names of the classes.
 
-use super::control::Control;
-use super::entry::{begin, returns_int};
+use super::control::{Control, begin, finish};
+use super::entry::returns_int;
 use crate::target::Target;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -51,6 +51,5 @@ pub(super) fn build(count: usize, table: GlobalValue, target: &Target, function:
     });
     let result = b.use_var(result);
     b.ins().return_(&[result]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }

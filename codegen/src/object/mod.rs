@@ -307,7 +307,7 @@ impl<'n> Maker<'n> {
         if let Some(test) = options.self_test {
             let expected = test.expected.iter().flat_map(|value| value.to_le_bytes()).collect();
             let expected = self.constant("expected", Local, expected)?;
-            let signature = self_test::signature(&target);
+            let signature = entry::signature(&target);
             self.function("self_test", Export, signature, |this, function| {
                 let references = self_test::References {
                     run: this.module.declare_func_in_func(run, function),

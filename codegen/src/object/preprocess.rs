@@ -4,8 +4,8 @@
 //! sees, so that no memory is needed but a few weights on the stack; the columns of each row that
 //! it sees are summed again for every pixel below, which costs at most twice as much in all.
 
-use super::control::Control;
-use super::entry::{NULL_POINTER, OK, begin, returns_int};
+use super::control::{Control, begin, finish};
+use super::entry::{NULL_POINTER, OK, returns_int};
 use super::floats::Settings;
 use super::stack_slot;
 use crate::target::Target;
@@ -117,8 +117,7 @@ pub(super) fn build_taps(target: &Target, function: &mut Function) {
     });
     let count = b.ins().isub(end, first);
     b.ins().return_(&[first, count]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }
 
 /// `int (const unsigned char *rgb, int height, int width, float *input)`.
@@ -247,8 +246,7 @@ pub(super) fn build(
     }
     let ok = b.ins().iconst(types::I32, OK);
     b.ins().return_(&[ok]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }
 
 /// Rows and columns of the picture after scaling.

@@ -1,13 +1,13 @@
 //! `NET_self_test`: runs the net on an input that it makes itself, and holds the output against
 //! the one that was computed when the net was compiled.
 
-use super::control::Control;
+use super::control::{Control, begin, finish};
 use super::entry::{NULL_POINTER, OK};
 use crate::target::Target;
 use alexc_runtime::program::Program;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    AbiParam, FuncRef, Function, GlobalValue, InstBuilder, MemFlagsData, Signature, Value, types,
+    FuncRef, Function, GlobalValue, InstBuilder, MemFlagsData, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
@@ -39,14 +39,6 @@ pub(super) struct References {
     pub(super) expected: GlobalValue,
 }
 
-/// `int (float *input, float *output, void *workspace, const void *weights)`.
-pub(super) fn signature(target: &Target) -> Signature {
-    let mut signature = Signature::new(target.isa().default_call_conv());
-    signature.params.extend([types::I64; 4].map(AbiParam::new));
-    signature.returns.push(AbiParam::new(types::I32));
-    signature
-}
-
 /// Writes the function. `function` has [`signature`].
 pub(super) fn build(
     program: &Program,
@@ -57,10 +49,7 @@ pub(super) fn build(
 ) {
     let mut frontend = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(function, &mut frontend);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let &[input, output, workspace, weights] = b.block_params(block) else { return };
+    let [input, output, workspace, weights] = begin(&mut b)[..] else { return };
     let null = b.ins().icmp_imm_u(IntCC::Equal, input, 0);
     b.return_if(null, NULL_POINTER);
     draw(&mut b, input, program.input_dims.iter().product(), test.stream);
@@ -68,11 +57,7 @@ pub(super) fn build(
     let arguments = [input, output, workspace, weights];
     let call = b.ins().call(references.run, &arguments);
     let status = b.inst_results(call)[0];
-    let (leave, stay) = (b.create_block(), b.create_block());
-    b.ins().brif(status, leave, &[], stay, &[]);
-    b.switch_to_block(leave);
-    b.ins().return_(&[status]);
-    b.switch_to_block(stay);
+    b.return_unless_ok(status);
 
     let flags = MemFlagsData::new().with_notrap();
     let expected = b.ins().symbol_value(types::I64, references.expected);
@@ -94,8 +79,7 @@ pub(super) fn build(
     });
     let ok = b.ins().iconst(types::I32, OK);
     b.ins().return_(&[ok]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }
 
 /// Fills the input. Every step is exact: the thread's rounding makes no difference.

@@ -2,6 +2,7 @@
 //! them: the calling thread alone runs the whole of it, an app's threads run it side by side. The
 //! parts are cut as `alexc_runtime::pool` cuts them; no cut changes a bit of the result.
 
+use super::control::{begin, finish};
 use super::floats::Settings;
 use super::{Memory, stack_slot};
 use crate::target::Target;
@@ -61,10 +62,7 @@ pub(super) fn build(
 ) {
     let mut frontend = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(function, &mut frontend);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let &[run, index] = b.block_params(block) else { return };
+    let [run, index] = begin(&mut b)[..] else { return };
     let index = b.ins().uextend(types::I64, index);
     let before = callees
         .floats
@@ -113,8 +111,7 @@ pub(super) fn build(
         b.ins().call(load, &[before]);
     }
     b.ins().return_(&[]);
-    b.seal_all_blocks();
-    b.finalize(target.isa().frontend_config());
+    finish(b, target);
 }
 
 /// The part of `0..extent` that falls to a thread: all parts are equal, but the first ones have
