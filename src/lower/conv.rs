@@ -6,7 +6,6 @@
 //! Within a row of the kernel, columns and channels of a block lie next to each other in memory,
 //! so both are one loop.
 
-use super::pack::Pack;
 use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
 use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
 use crate::graph::Conv;
@@ -80,20 +79,8 @@ impl Lowering<'_> {
             panel: reach.blocks * kh * kw * input.layout.block * BLOCK,
         };
         let out_blocks = reach.starts.len();
-        let pack = Pack::Conv {
-            weight: conv.weight.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            groups: conv.groups,
-            in_block: input.layout.block,
-            in_blocks: reach.blocks,
-            starts: reach.starts.clone(),
-        };
-        let weights = self.pack_as(pack, dtype);
-        let bias = self.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: out_blocks * BLOCK,
-        });
+        let weights = self.conv_weights(conv, &reach, input.layout.block, dtype);
+        let bias = self.conv_bias(conv, out_blocks * BLOCK);
         match reach.pattern() {
             Some((outer, inner, step)) => self.conv_kernel(&plan, weights, bias, |b| {
                 let o = b.parallel("group", outer);

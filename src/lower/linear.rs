@@ -6,13 +6,12 @@
 //! stays in the first-level cache while all images pass over it.
 
 use super::conv::TileShape;
-use super::pack::Pack;
 use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
-use super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends};
+use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, DType, Reg};
+use alexc_codegen::ir::{Access, Binary, Reg};
 
 impl Lowering<'_> {
     pub(super) fn linear(
@@ -26,21 +25,9 @@ impl Lowering<'_> {
         let rows = il.blocks() * il.h * il.w * il.block;
         let panel = rows * BLOCK;
         let out_blocks = output.layout.blocks();
-        let dtype = self.weights;
-        let pack = Pack::Linear {
-            weight: linear.weight.clone(),
-            channels: il.c,
-            pixels: il.h * il.w,
-            in_block: il.block,
-        };
-        let scales =
-            (dtype == DType::I8).then(|| self.pack(Pack::Scales { of: Box::new(pack.clone()) }));
-        let weights = self.pack_as(pack, dtype);
-        let bias = self.pack(Pack::Bias {
-            bias: linear.bias.clone(),
-            batch_norm: None,
-            len: out_blocks * BLOCK,
-        });
+        let sizes = [il.c, il.h * il.w, il.block];
+        let LinearPacks { weights, dtype, scales, bias } =
+            self.linear_packs(linear, sizes, out_blocks * BLOCK);
 
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);

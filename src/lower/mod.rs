@@ -22,11 +22,12 @@ mod transform;
 mod winograd;
 
 use crate::algorithm::{self, Algorithm, SpaceToDepth};
-use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, ValueId};
+use crate::graph::{Activation, Conv, Epilogue, Graph, Linear, Node, Op, Padding, ValueId};
 use crate::layout::Layout;
 use crate::shape::Shape;
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, BufferId, DType, Kernel, Reg};
+use conv::Reach;
 use pack::Pack;
 use packed::Packed;
 use winograd::Tiles;
@@ -198,6 +199,16 @@ impl Operand {
     }
 }
 
+/// What a linear layer reads beside its input.
+struct LinearPacks {
+    weights: Argument,
+    /// Their type.
+    dtype: DType,
+    /// For 8-bit weights what a step of each output stands for.
+    scales: Option<Argument>,
+    bias: Argument,
+}
+
 impl Lowering<'_> {
     fn operand(&self, value: ValueId) -> Operand {
         Operand { argument: Argument::Value(value), layout: self.layouts[value.index()], first: 0 }
@@ -226,6 +237,49 @@ impl Lowering<'_> {
     fn pack_as(&mut self, pack: Pack, dtype: DType) -> Argument {
         self.out.packs.push(Packed { pack, dtype });
         Argument::Weights(self.out.packs.len() - 1)
+    }
+
+    /// The weights of a direct convolution whose output blocks reach `reach` of input blocks of
+    /// `in_block` channels.
+    fn conv_weights(
+        &mut self,
+        conv: &Conv,
+        reach: &Reach,
+        in_block: usize,
+        dtype: DType,
+    ) -> Argument {
+        let pack = Pack::Conv {
+            weight: conv.weight.clone(),
+            batch_norm: conv.batch_norm.clone(),
+            groups: conv.groups,
+            in_block,
+            in_blocks: reach.blocks,
+            starts: reach.starts.clone(),
+        };
+        self.pack_as(pack, dtype)
+    }
+
+    /// `len` elements of a convolution's bias.
+    fn conv_bias(&mut self, conv: &Conv, len: usize) -> Argument {
+        let (bias, batch_norm) = (conv.bias.clone(), conv.batch_norm.clone());
+        self.pack(Pack::Bias { bias, batch_norm, len })
+    }
+
+    /// What a linear layer needs, for inputs of `pixels` pixels of `channels` channels in blocks of
+    /// `in_block`, and with `len` elements of bias.
+    fn linear_packs(
+        &mut self,
+        linear: &Linear,
+        [channels, pixels, in_block]: [usize; 3],
+        len: usize,
+    ) -> LinearPacks {
+        let dtype = self.weights;
+        let pack = Pack::Linear { weight: linear.weight.clone(), channels, pixels, in_block };
+        let of = || Box::new(pack.clone());
+        let scales = (dtype == DType::I8).then(|| self.pack(Pack::Scales { of: of() }));
+        let weights = self.pack_as(pack.clone(), dtype);
+        let bias = self.pack(Pack::Bias { bias: linear.bias.clone(), batch_norm: None, len });
+        LinearPacks { weights, dtype, scales, bias }
     }
 
     fn call(&mut self, draft: Draft) {
@@ -327,19 +381,7 @@ impl Lowering<'_> {
         let output = some(node.output);
         let addends: Vec<Operand> = node.inputs[1..].iter().map(|&value| some(value)).collect();
         let mut addends = addends.into_iter();
-        let mut prefix = Vec::new();
-        let mut rest = epilogue;
-        while let [first, tail @ ..] = rest {
-            match first {
-                Epilogue::Activation(activation) => prefix.push(Fused::Activation(*activation)),
-                Epilogue::Add => match addends.next() {
-                    Some(operand) => prefix.push(Fused::Add(operand)),
-                    None => break,
-                },
-                Epilogue::Lrn(_) | Epilogue::Pool(_) => break,
-            }
-            rest = tail;
-        }
+        let (prefix, mut rest) = split_epilogue(epilogue, &mut addends);
         if rest.is_empty() {
             produce(self, output, &prefix);
             return;
@@ -392,6 +434,28 @@ impl Lowering<'_> {
     fn stage_output(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
         if rest.is_empty() { output } else { self.temporary(layout) }
     }
+}
+
+/// Splits an epilogue into what the producing kernel does in registers, with its addends, and the
+/// stages behind that.
+fn split_epilogue<'e>(
+    epilogue: &'e [Epilogue],
+    addends: &mut impl Iterator<Item = Operand>,
+) -> (Vec<Fused>, &'e [Epilogue]) {
+    let mut prefix = Vec::new();
+    let mut rest = epilogue;
+    while let [first, tail @ ..] = rest {
+        match first {
+            Epilogue::Activation(activation) => prefix.push(Fused::Activation(*activation)),
+            Epilogue::Add => match addends.next() {
+                Some(operand) => prefix.push(Fused::Add(operand)),
+                None => break,
+            },
+            Epilogue::Lrn(_) | Epilogue::Pool(_) => break,
+        }
+        rest = tail;
+    }
+    (prefix, rest)
 }
 
 /// Elementwise work that a kernel does before it stores.

@@ -16,7 +16,7 @@ mod winograd;
 
 pub use parameters::Parameters;
 
-use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math};
+use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math, split_epilogue};
 use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
 use crate::graph::{Conv, Epilogue, Graph, Node, Op, Pool};
 use crate::layout::Layout;
@@ -164,20 +164,8 @@ impl Gpu<'_> {
         produce: impl FnOnce(&mut Self, Operand, &[Fused]),
     ) {
         let mut addends = addends.iter().copied();
-        let mut prefix = Vec::new();
-        let mut rest = epilogue;
-        while let [first, tail @ ..] = rest {
-            match first {
-                Epilogue::Activation(activation) => prefix.push(Fused::Activation(*activation)),
-                Epilogue::Add => match addends.next() {
-                    Some(operand) => prefix.push(Fused::Add(operand)),
-                    None => break,
-                },
-                Epilogue::Lrn(_) | Epilogue::Pool(_) => break,
-            }
-            rest = tail;
-        }
-        let mut current = self.stage(rest, whole, output);
+        let (prefix, mut rest) = split_epilogue(epilogue, &mut addends);
+        let mut current = self.base.stage_output(rest, whole, output);
         produce(self, current, &prefix);
         while let [first, tail @ ..] = rest {
             let pooled = |pool: &Pool| {
@@ -185,7 +173,7 @@ impl Gpu<'_> {
                 Layout { h, w, ..current.layout }
             };
             if let (Epilogue::Lrn(lrn), [Epilogue::Pool(pool), tail @ ..]) = (first, tail) {
-                let next = self.stage(tail, pooled(pool), output);
+                let next = self.base.stage_output(tail, pooled(pool), output);
                 self.lrn_pool(lrn, pool, current, next);
                 (current, rest) = (next, tail);
                 continue;
@@ -194,7 +182,7 @@ impl Gpu<'_> {
                 Epilogue::Pool(pool) => pooled(pool),
                 _ => current.layout,
             };
-            let next = self.stage(tail, layout, output);
+            let next = self.base.stage_output(tail, layout, output);
             match first {
                 Epilogue::Pool(pool) => self.pool(pool, current, next),
                 Epilogue::Lrn(lrn) => self.lrn(lrn, current, next),
@@ -207,11 +195,6 @@ impl Gpu<'_> {
             }
             (current, rest) = (next, tail);
         }
-    }
-
-    /// Where a stage stores: the node's output if no other follows.
-    fn stage(&mut self, rest: &[Epilogue], layout: Layout, output: Operand) -> Operand {
-        if rest.is_empty() { output } else { self.base.temporary(layout) }
     }
 }
 

@@ -20,8 +20,7 @@ use super::{Gpu, shared};
 use crate::graph::{Conv, Linear};
 use crate::layout::{BLOCK, Layout};
 use crate::lower::conv::Reach;
-use crate::lower::pack::Pack;
-use crate::lower::{Argument, Draft, Fused, Operand};
+use crate::lower::{Argument, Draft, Fused, LinearPacks, Operand};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
@@ -85,19 +84,8 @@ impl Gpu<'_> {
         let by_blocks = channels.is_multiple_of(DEPTH);
         let in_block = if by_blocks { DEPTH } else { 1 };
         let reach = Reach::new(conv, &Layout { block: in_block, ..input.layout });
-        let weights = self.base.pack(Pack::Conv {
-            weight: conv.weight.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            groups: conv.groups,
-            in_block,
-            in_blocks: reach.blocks,
-            starts: reach.starts,
-        });
-        let bias = self.base.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: conv.out_channels,
-        });
+        let weights = self.base.conv_weights(conv, &reach, in_block, DType::F32);
+        let bias = self.base.conv_bias(conv, conv.out_channels);
         let groups = row_groups(conv.groups, conv.out_channels, self.parameters);
         self.product(&Product {
             groups,
@@ -124,19 +112,8 @@ impl Gpu<'_> {
     ) {
         let il = input.layout;
         let depth = il.c * il.h * il.w;
-        let dtype = self.base.weights;
-        let weight = linear.weight.clone();
-        let pack = Pack::Linear { weight, channels: depth, pixels: 1, in_block: 1 };
-        let scales = (dtype == DType::I8).then(|| {
-            let of = Box::new(pack.clone());
-            self.base.pack(Pack::Scales { of })
-        });
-        let weights = self.base.pack_as(pack, dtype);
-        let bias = self.base.pack(Pack::Bias {
-            bias: linear.bias.clone(),
-            batch_norm: None,
-            len: linear.out_features,
-        });
+        let LinearPacks { weights, dtype, scales, bias } =
+            self.base.linear_packs(linear, [depth, 1, 1], linear.out_features);
         let groups = match il.n {
             1 => 1,
             _ => row_groups(1, linear.out_features, self.parameters),

@@ -7,7 +7,6 @@ use super::product::{Columns, Ends, Product};
 use crate::graph::Conv;
 use crate::layout::{BLOCK, Layout};
 use crate::lower::conv::Reach;
-use crate::lower::pack::Pack;
 use crate::lower::{Draft, Fused, Operand};
 use alexc_codegen::builder::{Affine, At, Builder};
 use alexc_codegen::ir::{Access, DType};
@@ -22,19 +21,8 @@ impl Gpu<'_> {
     ) {
         let reach = Reach::new(conv, &Layout { block: 1, ..input.layout });
         let [kh, kw] = conv.window.kernel;
-        let weights = self.base.pack(Pack::Conv {
-            weight: conv.weight.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            groups: conv.groups,
-            in_block: 1,
-            in_blocks: reach.blocks,
-            starts: reach.starts.clone(),
-        });
-        let bias = self.base.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: conv.out_channels,
-        });
+        let weights = self.base.conv_weights(conv, &reach, 1, DType::F32);
+        let bias = self.base.conv_bias(conv, conv.out_channels);
         let product = Product {
             groups: 1,
             group_channels: 0,

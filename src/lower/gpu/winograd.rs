@@ -150,11 +150,7 @@ impl Gpu<'_> {
             in_blocks: reach.blocks,
             starts: reach.starts,
         });
-        let bias = self.base.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: ol.c,
-        });
+        let bias = self.base.conv_bias(conv, ol.c);
         for first in (0..ol.n).step_by(grid.images) {
             let grid = Grid { images: grid.images.min(ol.n - first), ..grid };
             let extent = Extent::points(conv, il.c, winograd, grid, self.parameters);

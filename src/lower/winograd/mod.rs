@@ -100,11 +100,7 @@ impl Lowering<'_> {
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
         });
-        let bias = self.pack(Pack::Bias {
-            bias: conv.bias.clone(),
-            batch_norm: conv.batch_norm.clone(),
-            len: out_blocks * BLOCK,
-        });
+        let bias = self.conv_bias(conv, out_blocks * BLOCK);
         let product = Product {
             n: winograd.n(),
             parts,
