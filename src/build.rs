@@ -28,7 +28,7 @@
 //! The program needs nothing of alexc: the net is a static library, which cargo links.
 
 use crate::artifact::Kind;
-use crate::cli::embed::{self, Arguments};
+use crate::cli::embed::{self, Arguments, net_options};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use std::env;
 use std::ffi::OsString;
@@ -111,33 +111,11 @@ impl Compile {
         self
     }
 
-    /// Replaces the spec's batch size.
-    pub fn batch(mut self, batch: usize) -> Self {
-        self.arguments.value("--batch", batch.to_string());
-        self
-    }
+    net_options!();
 
     /// Changes a key of a layer, as in `.set("fc3.out_features", "10")`.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.arguments.value("--set", format!("{key}={value}"));
-        self
-    }
-
-    /// Stops before a softmax that ends the net.
-    pub fn logits(mut self) -> Self {
-        self.arguments.flag("--logits");
-        self
-    }
-
-    /// `fast` (the default) or `strict`.
-    pub fn math(mut self, math: &str) -> Self {
-        self.arguments.value("--math", math);
-        self
-    }
-
-    /// `f32` (the default), `f16`, `bf16` or `int8`.
-    pub fn weights_dtype(mut self, dtype: &str) -> Self {
-        self.arguments.value("--weights-dtype", dtype);
         self
     }
 

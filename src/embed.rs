@@ -1,6 +1,6 @@
 //! A net in a process that contains the compiler: from a spec to a network that runs, in one call.
 
-use crate::cli::embed::{self, Arguments};
+use crate::cli::embed::{self, Arguments, net_options};
 use crate::diagnostic::Diagnostics;
 use alexc_runtime::network::Network;
 use std::ffi::OsString;
@@ -30,11 +30,7 @@ impl Request {
         Request { spec: spec.into(), arguments }
     }
 
-    /// Replaces the spec's batch size.
-    pub fn batch(mut self, batch: usize) -> Self {
-        self.arguments.value("--batch", batch.to_string());
-        self
-    }
+    net_options!();
 
     /// Threads that a run works on.
     pub fn threads(mut self, threads: usize) -> Self {
@@ -42,27 +38,9 @@ impl Request {
         self
     }
 
-    /// `fast` or `strict`.
-    pub fn math(mut self, math: &str) -> Self {
-        self.arguments.value("--math", math);
-        self
-    }
-
-    /// `f32`, `f16`, `bf16` or `int8`.
-    pub fn weights_dtype(mut self, dtype: &str) -> Self {
-        self.arguments.value("--weights-dtype", dtype);
-        self
-    }
-
     /// Changes a key of a layer: `LAYER.KEY=VALUE`.
     pub fn set(mut self, change: &str) -> Self {
         self.arguments.value("--set", change);
-        self
-    }
-
-    /// Stops before a softmax that ends the net.
-    pub fn logits(mut self) -> Self {
-        self.arguments.flag("--logits");
         self
     }
 

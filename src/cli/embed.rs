@@ -40,6 +40,36 @@ impl Arguments {
     }
 }
 
+/// Setters of what a net is compiled with, for a builder with `arguments`.
+macro_rules! net_options {
+    () => {
+        /// Replaces the spec's batch size.
+        pub fn batch(mut self, batch: usize) -> Self {
+            self.arguments.value("--batch", batch.to_string());
+            self
+        }
+
+        /// Stops before a softmax that ends the net.
+        pub fn logits(mut self) -> Self {
+            self.arguments.flag("--logits");
+            self
+        }
+
+        /// `fast` (the default) or `strict`.
+        pub fn math(mut self, math: &str) -> Self {
+            self.arguments.value("--math", math);
+            self
+        }
+
+        /// `f32` (the default), `f16`, `bf16` or `int8`.
+        pub fn weights_dtype(mut self, dtype: &str) -> Self {
+            self.arguments.value("--weights-dtype", dtype);
+            self
+        }
+    };
+}
+pub(crate) use net_options;
+
 /// A library for a program that is being built.
 pub(crate) struct Library {
     /// The files written.
