@@ -17,7 +17,7 @@ use crate::{
     network::Network,
     parallel::MAX_THREADS,
     pool::{Pool, Worker},
-    program::Base,
+    program::{Base, Program},
 };
 
 /// A place to run a net: all memory that a run changes, and the threads that work on it.
@@ -213,9 +213,7 @@ impl Session {
         output: &mut [f32],
         steps: &mut [Duration],
     ) -> Result<(), RunError> {
-        if steps.len() != self.calls.len() {
-            return Err(RunError::StepCount { expected: self.calls.len(), given: steps.len() });
-        }
+        one_each(self.network.program(), steps)?;
         self.bind(input, output)?;
         let (calls, tables, nanoseconds) = (&self.calls, &self.tables, &self.nanoseconds);
         self.pool.run(&|worker| {
@@ -261,20 +259,32 @@ impl Session {
 
     /// Checks the caller's slices and lets the tables point into them.
     fn bind(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        let program = self.network.program();
-        let (expected, given) = (self.network.input_len(), input.len());
-        if expected != given {
-            let dims = program.input_dims.clone();
-            return Err(RunError::InputLength { expected, given, dims });
-        }
-        let (expected, given) = (self.network.output_len(), output.len());
-        if expected != given {
-            let dims = program.output_dims.clone();
-            return Err(RunError::OutputLength { expected, given, dims });
-        }
+        fits(self.network.program(), input, output)?;
         self.tables.bind(input.as_ptr().cast_mut().cast(), output.as_mut_ptr().cast());
         Ok(())
     }
+}
+
+/// The caller's slices are as long as the program's tensors.
+pub(crate) fn fits(program: &Program, input: &[f32], output: &[f32]) -> Result<(), RunError> {
+    let len = |dims: &[usize]| dims.iter().product::<usize>();
+    let (expected, given) = (len(&program.input_dims), input.len());
+    if expected != given {
+        let dims = program.input_dims.clone();
+        return Err(RunError::InputLength { expected, given, dims });
+    }
+    let (expected, given) = (len(&program.output_dims), output.len());
+    if expected != given {
+        let dims = program.output_dims.clone();
+        return Err(RunError::OutputLength { expected, given, dims });
+    }
+    Ok(())
+}
+
+/// There is a duration for each of the program's steps.
+pub(crate) fn one_each<T>(program: &Program, durations: &[T]) -> Result<(), RunError> {
+    let (expected, given) = (program.steps.len(), durations.len());
+    if expected == given { Ok(()) } else { Err(RunError::StepCount { expected, given }) }
 }
 
 /// Distance between the scratch of two threads: whole pages, so that no two share a cache line

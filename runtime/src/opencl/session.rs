@@ -7,7 +7,8 @@ use super::devices::{Device, DeviceKind};
 use crate::check::{ProgramError, check, tensor_bytes};
 use crate::cpu::Arch;
 use crate::program::{Base, Program};
-use crate::session::RunError as ArgumentError;
+pub(super) use crate::session::fits;
+use crate::session::{RunError as ArgumentError, one_each};
 use crate::weights::Weights;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -425,10 +426,7 @@ impl Session {
         steps: &mut [Duration],
     ) -> Result<(), RunError> {
         fits(&self.program, input, output)?;
-        let (expected, given) = (self.seat.steps.len(), steps.len());
-        if expected != given {
-            return Err(ArgumentError::StepCount { expected, given }.into());
-        }
+        one_each(&self.program, steps)?;
         if self.profiled.is_none() {
             let queue = self.context.queue(self.device.id, true);
             self.profiled = Some(queue.map_err(|source| self.failed(source))?);
@@ -494,22 +492,6 @@ impl Session {
     fn failed(&self, source: CallError) -> RunError {
         RunError::Call { device: self.device.to_string(), source }
     }
-}
-
-/// The caller's slices are as long as the program's tensors.
-pub(super) fn fits(program: &Program, input: &[f32], output: &[f32]) -> Result<(), ArgumentError> {
-    let len = |dims: &[usize]| dims.iter().product::<usize>();
-    let (expected, given) = (len(&program.input_dims), input.len());
-    if expected != given {
-        let dims = program.input_dims.clone();
-        return Err(ArgumentError::InputLength { expected, given, dims });
-    }
-    let (expected, given) = (len(&program.output_dims), output.len());
-    if expected != given {
-        let dims = program.output_dims.clone();
-        return Err(ArgumentError::OutputLength { expected, given, dims });
-    }
-    Ok(())
 }
 
 /// Waits for a queue when a run ends before its time, so that nothing reads the caller's slices
