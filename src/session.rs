@@ -1,5 +1,7 @@
 //! A net that runs, wherever it runs: what commands and reports need of a session.
 
+use crate::compile::{CompileError, PackError};
+use alexc_runtime::network::LoadError;
 use alexc_runtime::program::Program;
 use alexc_runtime::session as cpu;
 use std::time::Duration;
@@ -14,6 +16,23 @@ pub enum RunError {
     #[cfg(feature = "opencl")]
     #[error(transparent)]
     OpenCl(#[from] alexc_runtime::opencl::RunError),
+}
+
+/// Why a net did not run on this machine, from its graph on: it does not compile or run at all, or
+/// there is too little memory or there are too few threads for it.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each is the error of the stage that it names")]
+pub enum TrialError {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Session(#[from] cpu::SessionError),
+    #[error(transparent)]
+    Run(#[from] cpu::RunError),
 }
 
 /// A place to run a net.

@@ -1,14 +1,15 @@
 //! What an artifact's self test expects: the output for an input that both sides can draw.
 
-use crate::compile::{self, CompileError, Compiled, Options, PackError};
+use crate::compile::{self, Compiled, Options};
 use crate::graph::Graph;
+use crate::session::TrialError;
 use crate::weights::{Random, TensorSource};
 use alexc_codegen::object::SelfTest;
 use alexc_codegen::target::{Target, TargetError};
 use alexc_runtime::cpu::Cpu;
-use alexc_runtime::network::{LoadError, Network};
+use alexc_runtime::network::Network;
 use alexc_runtime::program::Program;
-use alexc_runtime::session::{RunError, Session, SessionError};
+use alexc_runtime::session::Session;
 use alexc_runtime::weights::Weights;
 use std::sync::Arc;
 
@@ -18,21 +19,9 @@ pub enum SelfTestError {
     /// No code can be made for this machine.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The net does not compile for this machine.
+    /// The code does not run here.
     #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// No memory for the weights.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    /// The code is not taken.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// No memory or threads.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// A mistake of alexc.
-    #[error(transparent)]
-    Run(#[from] RunError),
+    Trial(#[from] TrialError),
 }
 
 /// Runs the net, compiled again for this machine where its code is for another one. The packed
@@ -51,9 +40,7 @@ pub fn self_test(
     } else {
         let options =
             Options { target: Target::host()?, emitter: None, texts: false, ..options.clone() };
-        let here = compile::compile(graph, &options)?;
-        let packed = compile::pack(&here, source, options.threads, |_| ())?;
-        (run(&here.program, packed, options.threads)?.0, weights)
+        (run_again(graph, source, &options)?, weights)
     };
     Ok((SelfTest { stream: input().input_stream(), expected }, weights))
 }
@@ -63,11 +50,21 @@ fn input() -> Random {
     Random::new(1)
 }
 
+fn run_again(
+    graph: &Graph,
+    source: &dyn TensorSource,
+    options: &Options,
+) -> Result<Vec<f32>, TrialError> {
+    let here = compile::compile(graph, options)?;
+    let packed = compile::pack(&here, source, options.threads, |_| ())?;
+    Ok(run(&here.program, packed, options.threads)?.0)
+}
+
 fn run(
     program: &Program,
     weights: Weights,
     threads: usize,
-) -> Result<(Vec<f32>, Weights), SelfTestError> {
+) -> Result<(Vec<f32>, Weights), TrialError> {
     let network = Network::new(program.clone(), weights)?;
     let (input, mut output) = (input().input(network.input_len()), vec![0.0; network.output_len()]);
     let network = Arc::new(network);

@@ -88,7 +88,7 @@ input_errors!(
     crate::reference::ReferenceError,
     crate::report::compare::CompareError,
     crate::report::limits::LimitsError,
-    crate::tune::TuneError,
+    crate::session::TrialError,
     crate::tune::cache::CacheError,
     crate::weights::WeightsError,
     alexc_runtime::network::LoadError,

@@ -1,9 +1,10 @@
 //! Nets compiled for a trial, and their times. Weights and input are random numbers: times do not
 //! depend on them, and so neither does what is kept in the cache.
 
-use super::{Job, TuneError};
+use super::Job;
 use crate::algorithm::Override;
 use crate::compile::{self, Options};
+use crate::session::TrialError;
 use crate::weights::Random;
 use alexc_runtime::network::Network;
 use alexc_runtime::session::Session;
@@ -41,7 +42,7 @@ pub(super) struct StepTimes<'a> {
 
 impl Trial {
     /// Compiles and packs.
-    pub(super) fn new(job: &Job<'_>, choices: Vec<Override>) -> Result<Trial, TuneError> {
+    pub(super) fn new(job: &Job<'_>, choices: Vec<Override>) -> Result<Trial, TrialError> {
         let options = Options { tuned: choices, texts: false, ..job.options.clone() };
         let compiled = compile::compile(job.graph, &options)?;
         let random = Random::new(1);
@@ -54,18 +55,18 @@ impl Trial {
         Ok(Trial { session, nodes, input, output })
     }
 
-    fn run(&mut self) -> Result<f64, TuneError> {
+    fn run(&mut self) -> Result<f64, TrialError> {
         let start = Instant::now();
         self.session.run(&self.input, &mut self.output)?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
-    fn warm_up(&mut self) -> Result<(), TuneError> {
+    fn warm_up(&mut self) -> Result<(), TrialError> {
         (0..WARMUPS).try_for_each(|_| self.run().map(|_| ()))
     }
 
     /// Times of the steps.
-    pub(super) fn profile(&mut self) -> Result<StepTimes<'_>, TuneError> {
+    pub(super) fn profile(&mut self) -> Result<StepTimes<'_>, TrialError> {
         self.warm_up()?;
         let mut runs = Vec::new();
         let start = Instant::now();
@@ -78,7 +79,7 @@ impl Trial {
     }
 
     /// Time of a whole run.
-    pub(super) fn run_ms(&mut self) -> Result<f64, TuneError> {
+    pub(super) fn run_ms(&mut self) -> Result<f64, TrialError> {
         self.warm_up()?;
         let mut times = Vec::new();
         let start = Instant::now();
@@ -90,7 +91,7 @@ impl Trial {
 }
 
 /// Times of a whole run of both, in turns: what disturbs one disturbs the other as well.
-pub(super) fn compare(a: &mut Trial, b: &mut Trial) -> Result<[f64; 2], TuneError> {
+pub(super) fn compare(a: &mut Trial, b: &mut Trial) -> Result<[f64; 2], TrialError> {
     a.warm_up()?;
     b.warm_up()?;
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());

@@ -10,10 +10,9 @@ pub mod cache;
 mod measure;
 
 use crate::algorithm::{self, Algorithm, Override};
-use crate::compile::{self, CompileError, Options, PackError};
+use crate::compile::{self, CompileError, Options};
 use crate::graph::Graph;
-use alexc_runtime::network::LoadError;
-use alexc_runtime::session::{RunError, SessionError};
+use crate::session::TrialError;
 use cache::{Cache, Entry, Key, Machine};
 use measure::{Trial, compare};
 use std::path::PathBuf;
@@ -60,23 +59,6 @@ pub enum Origin {
     },
 }
 
-/// Why a net could not be tuned: the net does not compile or run at all, or there is too little
-/// memory for it.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each is the error of the stage that it names")]
-pub enum TuneError {
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error(transparent)]
-    Run(#[from] RunError),
-}
-
 /// A convolution that has a choice.
 #[derive(Debug, Clone, PartialEq)]
 struct Layer {
@@ -100,7 +82,7 @@ pub fn tune(
     job: &Job<'_>,
     cache: Option<&Cache>,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Found, TuneError> {
+) -> Result<Found, TrialError> {
     let fused = compile::fuse(job.graph, job.options)?;
     let layers = layers(&fused, job.options)?;
     if layers.is_empty() {
@@ -119,7 +101,7 @@ pub fn tune(
     Ok(Found { choices: entry.choices, origin: Origin::Measured { untuned_ms, tuned_ms, kept } })
 }
 
-fn layers(fused: &Graph, options: &Options) -> Result<Vec<Layer>, TuneError> {
+fn layers(fused: &Graph, options: &Options) -> Result<Vec<Layer>, TrialError> {
     let untuned = algorithm::choose(fused, options.math, &options.overrides)
         .map_err(CompileError::Algorithm)?;
     if options.math == algorithm::Math::Strict {
@@ -151,7 +133,7 @@ fn measure_layers(
     job: &Job<'_>,
     layers: &[Layer],
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Override>, TuneError> {
+) -> Result<Vec<Override>, TrialError> {
     let rounds = layers.iter().map(|layer| layer.candidates.len()).max().unwrap_or(0);
     let mut times_ms = vec![Vec::new(); layers.len()];
     for round in 0..rounds {
@@ -190,7 +172,7 @@ fn confirm(
     job: &Job<'_>,
     layers: &[Layer],
     best: Vec<Override>,
-) -> Result<(Vec<Override>, f64, f64), TuneError> {
+) -> Result<(Vec<Override>, f64, f64), TrialError> {
     let untuned: Vec<Override> = layers.iter().map(|layer| layer.choose(layer.untuned)).collect();
     let mut before = Trial::new(job, untuned.clone())?;
     if best == untuned {
