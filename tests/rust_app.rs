@@ -78,6 +78,22 @@ fn main() {
     assert!((output.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     let wrong = net.run_slices(&[0.5; 255], &mut output).unwrap_err();
     println!("{}", wrong);
+    // Work shared by threads: the same bits.
+    for threads in [1, 2, 3, 16] {
+        let mut crew = Digits::with_threads(threads).unwrap();
+        for _ in 0..50 {
+            let mut other = [0.0; Digits::OUTPUT_LEN];
+            crew.run(&[0.5; Digits::INPUT_LEN], &mut other);
+            assert_eq!(other, output);
+        }
+        assert!(crew.self_test());
+        std::thread::spawn(move || crew.run(&[0.5; Digits::INPUT_LEN], &mut [0.0; 10]))
+            .join()
+            .unwrap();
+    }
+    let many = Digits::MAX_THREADS + 1;
+    assert_eq!(Digits::with_threads(0).err(), Some(DigitsError::Threads { given: 0 }));
+    assert_eq!(Digits::with_threads(many).err(), Some(DigitsError::Threads { given: many }));
     // Callers on threads of their own.
     let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(move || {
         let mut net = Digits::new().unwrap();
@@ -125,7 +141,7 @@ fn main() {
         }
     });
     let mut output = [0.0; Digits::OUTPUT_LEN];
-    Digits::new(weights).unwrap().run(&[0.5; Digits::INPUT_LEN], &mut output);
+    Digits::with_threads(weights, 2).unwrap().run(&[0.5; Digits::INPUT_LEN], &mut output);
     println!("{:?}", output.map(f32::to_bits));
 }
 "#,

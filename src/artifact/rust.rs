@@ -4,6 +4,7 @@
 use super::Artifact;
 use alexc_codegen::object::{self, Memory};
 use alexc_runtime::container::HEADER_BYTES;
+use alexc_runtime::parallel::MAX_THREADS;
 use alexc_runtime::program::Program;
 
 /// The file, with holes (`$name`) and parts that are not always there (`//? part` to `//? end`).
@@ -45,8 +46,9 @@ impl Artifact<'_> {
     }
 
     /// What goes where. A hole whose name begins as another's comes before that one.
-    fn holes(&self, program: &Program) -> [(&'static str, String); 23] {
+    fn holes(&self, program: &Program) -> [(&'static str, String); 25] {
         let options = self.object_options();
+        let memory = Memory::of(program, &options);
         let least = options.lesser.first().map_or(program, |variant| variant.program);
         let net = type_name(&program.name);
         let (lifetime, weights, anonymous) =
@@ -65,7 +67,9 @@ impl Artifact<'_> {
             ("$output_rank", program.output_dims.len().to_string()),
             ("$output_dims", format!("{:?}", program.output_dims)),
             ("$output_len", len(&program.output_dims)),
-            ("$workspace_bytes", Memory::of(program, &options).workspace_bytes().to_string()),
+            ("$workspace_bytes", memory.workspace_bytes().to_string()),
+            ("$thread_bytes", memory.thread_stride().to_string()),
+            ("$max_threads", MAX_THREADS.to_string()),
             ("$weights_bytes", program.weights_bytes.to_string()),
             ("$file_bytes", program.weights_bytes.saturating_add(HEADER_BYTES).to_string()),
             ("$header_bytes", HEADER_BYTES.to_string()),
