@@ -5,6 +5,7 @@ use crate::graph::{Conv, Graph, Node, Op, Padding, Window};
 use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::{Cover, Winograd, point_sets};
+use alexc_codegen::ir::DType;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -145,14 +146,15 @@ pub enum AlgorithmError {
     },
 }
 
-/// The algorithm of every node, in their order.
+/// The algorithm of every node, in their order, for weights of a type.
 pub fn choose(
     graph: &Graph,
     math: Math,
     overrides: &[Override],
+    weights: DType,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
     let by_cost = |node: &Node, conv: &Conv, input: Shape, most_error: f64| {
-        cheapest(conv, input, reads_input_alone(graph, node), most_error)
+        cheapest(conv, input, reads_input_alone(graph, node), most_error, weights)
     };
     choose_by(graph, math, overrides, &by_cost)
 }
@@ -312,6 +314,11 @@ const MOST_ERROR: f64 = 30.0;
 /// with F(7, 3) throughout, the logits of vgg16 were 6.4e-6 from exact.
 const MOST_ERROR_DEEP: f64 = 20.0;
 
+/// The same for weights in integers, whose rounding grows alike: an AlexNet with all such layers by
+/// F(7, 3) would be 4.9e-4 from exact, by F(5, 3) it is 3.8e-4, of which linear layers in f16 make
+/// 3.4e-4.
+const MOST_ERROR_NARROW: f64 = 15.0;
+
 /// See [`MOST_ERROR_DEEP`].
 const DEEP: usize = 8;
 
@@ -325,14 +332,30 @@ const OVERLAP_COST: f64 = 0.2;
 /// alexnet.yaml at batch 16: between 3 (conv2) and 6 (conv4), most of it for moving data.
 const TRANSFORM_COST: f64 = 4.0;
 
-/// Time for `weights` that are used `times` times each, in multiply-adds.
-fn products_cost(weights: f64, times: f64) -> f64 {
-    weights * (times.max(WEIGHT_COST) + OVERLAP_COST * times.min(WEIGHT_COST))
+/// Type of the transformed weights of maps with so many tiles, where weights of type `weights` were
+/// asked for. Those that wait for memory are worth narrowing; f16 is too coarse, because the
+/// method multiplies rounding several times over, and 16-bit integers with a scale for each output
+/// and point, of the same size, have a sixth of its rounding.
+pub(crate) fn points_dtype(weights: DType, images: usize, tiles: usize) -> DType {
+    let waits = images == 1 && (tiles as f64) < 2.0 * WEIGHT_COST;
+    if waits && weights == DType::F16 { DType::I16 } else { DType::F32 }
+}
+
+/// The same for the tiles of a map of some size.
+fn points_type(winograd: &Winograd, weights: DType, size: [usize; 2], images: usize) -> DType {
+    let [rows, columns] = covers(winograd, size);
+    points_dtype(weights, images, rows.tiles() * columns.tiles())
+}
+
+/// Time for `weights` that are used `times` times each, in multiply-adds. One takes `weight` from
+/// memory.
+fn products_cost(weights: f64, times: f64, weight: f64) -> f64 {
+    weights * (times.max(weight) + OVERLAP_COST * times.min(weight))
 }
 
 /// The algorithm with the least estimated time. Blocks of channels are counted whole, but for an
 /// input that lies in a narrower one.
-fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64) -> Algorithm {
+fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64, weights: DType) -> Algorithm {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let inputs = whole(input.c() / conv.groups);
     let outputs = whole(conv.out_channels);
@@ -341,16 +364,27 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64) -> Algorith
     let images = input.n() as f64;
     let read =
         if alone && input.c() < BLOCK && conv.groups == 1 { input.c() as f64 } else { inputs };
-    let direct = products_cost(read * outputs * taps, (h * w) as f64 * images);
+    let direct = products_cost(read * outputs * taps, (h * w) as f64 * images, WEIGHT_COST);
     let mut best = (direct, Algorithm::Direct);
+    let bears = |winograd: &Winograd| {
+        let narrow = points_type(winograd, weights, [h, w], input.n()) != DType::F32;
+        let most = if narrow { most_error.min(MOST_ERROR_NARROW) } else { most_error };
+        winograd.expected_error() <= most
+    };
     if alone {
         for m in TILES {
             let Some(folded) = SpaceToDepth::new(conv, input, m) else { continue };
-            if folded.winograd.expected_error() > most_error {
+            if !bears(&folded.winograd) {
                 continue;
             }
-            let cost =
-                tiles_cost(&folded.winograd, [h, w], images, whole(folded.channels), outputs);
+            let cost = tiles_cost(
+                &folded.winograd,
+                [h, w],
+                images,
+                whole(folded.channels),
+                outputs,
+                weights,
+            );
             if cost < best.0 {
                 best = (cost, Algorithm::SpaceToDepth { m });
             }
@@ -362,10 +396,10 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64) -> Algorith
     }
     for m in TILES {
         let Some(winograd) = winograd(conv, m) else { continue };
-        if winograd.expected_error() > most_error {
+        if !bears(&winograd) {
             continue;
         }
-        let cost = tiles_cost(&winograd, [h, w], images, inputs, outputs);
+        let cost = tiles_cost(&winograd, [h, w], images, inputs, outputs, weights);
         let more_groups =
             (conv.groups - 1) as f64 * transforms_cost(&winograd, [h, w], images, inputs, 0.0);
         let cost = cost + more_groups;
@@ -401,11 +435,17 @@ fn tiles_cost(
     images: f64,
     inputs: f64,
     outputs: f64,
+    weights: DType,
 ) -> f64 {
     let [rows, columns] = covers(winograd, size);
+    let dtype = points_type(winograd, weights, size, images as usize);
+    let weight = WEIGHT_COST * dtype.bytes() as f64 / DType::F32.bytes() as f64;
     let products: f64 = point_sets(&rows, &columns)
         .iter()
-        .map(|set| products_cost(set.count as f64 * inputs * outputs, set.tiles as f64 * images))
+        .map(|set| {
+            let weights = set.count as f64 * inputs * outputs;
+            products_cost(weights, set.tiles as f64 * images, weight)
+        })
         .sum();
     products + transforms_cost(winograd, size, images, inputs, outputs)
 }

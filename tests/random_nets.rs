@@ -13,6 +13,7 @@ use alexc::graph::{Graph, Node, Op};
 use alexc::reference;
 use alexc::report::compare::boundaries;
 use alexc::weights::{self, Checked, Random};
+use alexc_codegen::ir::DType;
 use common::interpret;
 use common::machines::{Loaded, Machine, Made, machines};
 use common::random_net;
@@ -91,8 +92,12 @@ impl Case {
             let of_size = |m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }];
             sizes.flat_map(of_size).find_map(|algorithm| {
                 let choice = Override { layer: node.name.clone(), algorithm };
-                let chosen =
-                    algorithm::choose(&self.graph, Math::Fast, std::slice::from_ref(&choice));
+                let chosen = algorithm::choose(
+                    &self.graph,
+                    Math::Fast,
+                    std::slice::from_ref(&choice),
+                    DType::F32,
+                );
                 chosen.is_ok().then_some(choice)
             })
         };

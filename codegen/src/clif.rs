@@ -425,6 +425,10 @@ impl<'a> Emitter<'a> {
                 let bits = self.b.ins().ishl_imm_u(bits, 16);
                 self.b.ins().bitcast(types::F32, self.flags, bits)
             }
+            DType::I16 => {
+                let value = self.b.ins().sload16(types::I32, self.flags, pointer, at);
+                self.b.ins().fcvt_from_sint(types::F32, value)
+            }
             DType::I8 => {
                 let value = self.b.ins().sload8(types::I32, self.flags, pointer, at);
                 self.b.ins().fcvt_from_sint(types::F32, value)
@@ -446,6 +450,10 @@ impl<'a> Emitter<'a> {
                 let bits = self.b.ins().uload16x4(self.flags, pointer, at);
                 let bits = self.b.ins().ishl_imm_u(bits, 16);
                 self.b.ins().bitcast(types::F32X4, self.flags, bits)
+            }
+            DType::I16 => {
+                let vector = self.b.ins().sload16x4(self.flags, pointer, at);
+                self.b.ins().fcvt_from_sint(types::F32X4, vector)
             }
             DType::I8 => {
                 let bytes = self.b.ins().load(types::I32, self.flags, pointer, at);

@@ -21,6 +21,8 @@ pub enum Data {
     F16(Vec<u16>),
     /// Bits of bfloat16.
     Bf16(Vec<u16>),
+    /// Signed 16-bit integers.
+    I16(Vec<i16>),
     /// Signed 8-bit integers.
     I8(Vec<i8>),
 }
@@ -32,6 +34,7 @@ impl Data {
             DType::F32 => Data::F32(vec![0.0; len]),
             DType::F16 => Data::F16(vec![0; len]),
             DType::Bf16 => Data::Bf16(vec![0; len]),
+            DType::I16 => Data::I16(vec![0; len]),
             DType::I8 => Data::I8(vec![0; len]),
         }
     }
@@ -42,6 +45,7 @@ impl Data {
             Data::F32(_) => DType::F32,
             Data::F16(_) => DType::F16,
             Data::Bf16(_) => DType::Bf16,
+            Data::I16(_) => DType::I16,
             Data::I8(_) => DType::I8,
         }
     }
@@ -51,6 +55,7 @@ impl Data {
         match self {
             Data::F32(v) => v.len(),
             Data::F16(v) | Data::Bf16(v) => v.len(),
+            Data::I16(v) => v.len(),
             Data::I8(v) => v.len(),
         }
     }
@@ -504,6 +509,7 @@ fn load<const N: usize>(out: &mut Lanes, data: &Data, at: usize) {
         Data::Bf16(v) => {
             out.iter_mut().zip(&v[at..at + N]).for_each(|(o, &bits)| *o = bf16(bits));
         }
+        Data::I16(v) => out.iter_mut().zip(&v[at..at + N]).for_each(|(o, &i)| *o = f32::from(i)),
         Data::I8(v) => out.iter_mut().zip(&v[at..at + N]).for_each(|(o, &i)| *o = f32::from(i)),
     }
 }

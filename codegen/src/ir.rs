@@ -21,6 +21,8 @@ pub enum DType {
     F16,
     /// bfloat16, widened when loaded.
     Bf16,
+    /// Signed 16-bit integer, converted when loaded.
+    I16,
     /// Signed 8-bit integer, converted when loaded.
     I8,
 }
@@ -30,7 +32,7 @@ impl DType {
     pub fn bytes(self) -> usize {
         match self {
             DType::F32 => 4,
-            DType::F16 | DType::Bf16 => 2,
+            DType::F16 | DType::Bf16 | DType::I16 => 2,
             DType::I8 => 1,
         }
     }
@@ -41,6 +43,7 @@ impl DType {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::Bf16 => "bf16",
+            DType::I16 => "i16",
             DType::I8 => "i8",
         }
     }

@@ -62,6 +62,7 @@ fn bytes_of(data: &Data) -> Vec<u8> {
     match data {
         Data::F32(v) => v.iter().flat_map(|v| v.to_ne_bytes()).collect(),
         Data::F16(v) | Data::Bf16(v) => v.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        Data::I16(v) => v.iter().flat_map(|v| v.to_ne_bytes()).collect(),
         Data::I8(v) => v.iter().flat_map(|v| v.to_ne_bytes()).collect(),
     }
 }

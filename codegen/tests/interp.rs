@@ -285,6 +285,7 @@ impl Walk<'_> {
             Data::F32(v) => v[at],
             Data::F16(v) => half::f16::from_bits(v[at]).to_f32(),
             Data::Bf16(v) => f32::from_bits(u32::from(v[at]) << 16),
+            Data::I16(v) => f32::from(v[at]),
             Data::I8(v) => v[at] as f32,
         }
     }

@@ -93,7 +93,8 @@ pub struct CompileArgs {
     /// and `f16` round what is multiplied, for the tensor cores of OpenCL devices that have them
     #[arg(long, value_enum, default_value_t = MathArg::Fast)]
     pub math: MathArg,
-    /// Type of the weights of linear layers in memory; f16 also of direct convolutions at batch 1
+    /// Type of the weights of linear layers in memory; f16 also of convolutions at
+    /// batch 1 that wait for theirs
     #[arg(long, value_enum, default_value_t = WeightsArg::F32)]
     pub weights_dtype: WeightsArg,
     /// Measure which algorithm suits each convolution best, or take what was measured before

@@ -34,7 +34,7 @@ pub(super) fn check_program(program: &Program, threads: usize) -> Result<(), Fai
 fn size(dtype: DType) -> u64 {
     match dtype {
         DType::F32 => 4,
-        DType::F16 | DType::Bf16 => 2,
+        DType::F16 | DType::Bf16 | DType::I16 => 2,
         DType::I8 => 1,
     }
 }

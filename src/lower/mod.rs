@@ -224,10 +224,14 @@ impl Lowering<'_> {
     }
 
     /// Type of a direct convolution's weights: narrower than f32 only at batch 1, where reading
-    /// them takes time, and only as f16. Winograd's method multiplies the rounding of its
-    /// transformed weights several times over: those stay f32.
+    /// them takes time, and only as f16.
     fn streamed(&self, images: usize) -> DType {
         if images == 1 && self.weights == DType::F16 { DType::F16 } else { DType::F32 }
+    }
+
+    /// What a step of a pack's integers stands for.
+    fn scales(&mut self, pack: &Pack, dtype: DType) -> Argument {
+        self.pack(Pack::Scales { of: Box::new(pack.clone()), dtype })
     }
 
     fn pack(&mut self, pack: Pack) -> Argument {
@@ -275,9 +279,8 @@ impl Lowering<'_> {
     ) -> LinearPacks {
         let dtype = self.weights;
         let pack = Pack::Linear { weight: linear.weight.clone(), channels, pixels, in_block };
-        let of = || Box::new(pack.clone());
-        let scales = (dtype == DType::I8).then(|| self.pack(Pack::Scales { of: of() }));
-        let weights = self.pack_as(pack.clone(), dtype);
+        let scales = (dtype == DType::I8).then(|| self.scales(&pack, dtype));
+        let weights = self.pack_as(pack, dtype);
         let bias = self.pack(Pack::Bias { bias: linear.bias.clone(), batch_norm: None, len });
         LinearPacks { weights, dtype, scales, bias }
     }

@@ -1,10 +1,12 @@
 //! How weights are laid out for the kernels. A pack is a description; `write` makes the elements
 //! from a source of tensors, in independent parts so that all threads can share the work.
 
+use super::packed;
 use crate::graph::{BatchNorm, Tensor};
 use crate::layout::BLOCK;
 use crate::weights::TensorSource;
 use crate::winograd::{Winograd, point};
+use alexc_codegen::ir::DType;
 use std::ops::Range;
 
 /// One buffer of packed weights.
@@ -70,10 +72,12 @@ pub enum Pack {
         /// Channels of an input block.
         in_block: usize,
     },
-    /// For weights in 8-bit integers: what one step stands for, for each output of this pack.
+    /// For weights in integers: what one step stands for, for each output of each run of this pack.
     Scales {
         /// The weights.
         of: Box<Pack>,
+        /// Their type.
+        dtype: DType,
     },
     /// `weight / sqrt(running_var + eps)`, zeros up to `len`.
     BatchNormScale {
@@ -125,7 +129,7 @@ impl Pack {
                 list
             }
             Pack::Linear { weight, .. } => vec![weight],
-            Pack::Scales { of } => of.tensors(),
+            Pack::Scales { of, .. } => of.tensors(),
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
                 of_norm(norm).to_vec()
             }
@@ -139,7 +143,7 @@ impl Pack {
             Pack::Conv { weight, .. }
             | Pack::Winograd { weight, .. }
             | Pack::Linear { weight, .. } => weight,
-            Pack::Scales { of } => return of.reads(part),
+            Pack::Scales { of, .. } => return of.reads(part),
             _ => return None,
         };
         let len = weight.len() / weight.shape[0];
@@ -153,14 +157,13 @@ impl Pack {
             Pack::Conv { weight, in_block, in_blocks, .. } => {
                 in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
             }
-            Pack::Winograd { weight, m, phases, in_block, in_blocks, .. } => {
-                let n = m + weight.shape[2].div_ceil(*phases) - 1;
-                n * n * in_blocks * in_block * BLOCK
+            Pack::Winograd { in_block, in_blocks, .. } => {
+                self.runs() * in_blocks * in_block * BLOCK
             }
             Pack::Linear { channels, pixels, in_block, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * BLOCK
             }
-            Pack::Scales { .. } => BLOCK,
+            Pack::Scales { of, .. } => of.runs() * BLOCK,
             Pack::Bias { len, .. }
             | Pack::BatchNormScale { len, .. }
             | Pack::BatchNormShift { len, .. } => *len,
@@ -172,8 +175,19 @@ impl Pack {
         match self {
             Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
             Pack::Linear { weight, .. } => weight.shape[0].div_ceil(BLOCK),
-            Pack::Scales { of } => of.parts(),
+            Pack::Scales { of, .. } => of.parts(),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
+        }
+    }
+
+    /// Equal runs of a part whose outputs have scales of their own (see [`Pack::Scales`]): the
+    /// points of transformed weights, which differ in size.
+    pub(super) fn runs(&self) -> usize {
+        match self {
+            Pack::Winograd { weight, m, phases, .. } => {
+                (m + weight.shape[2].div_ceil(*phases) - 1).pow(2)
+            }
+            _ => 1,
         }
     }
 
@@ -259,10 +273,13 @@ impl Pack {
                 let matrix = source.slice(weight, first * inputs..(first + lanes) * inputs);
                 transpose_panel(&matrix, lanes, [*channels, *pixels, *in_block], out);
             }
-            Pack::Scales { of } => {
-                let mut panel = vec![0.0; of.part_len()];
-                of.write(part, source, &mut panel);
-                out.copy_from_slice(&super::packed::scales(&panel));
+            Pack::Scales { of, dtype } => {
+                let mut values = vec![0.0; of.part_len()];
+                of.write(part, source, &mut values);
+                let runs = values.chunks_exact(values.len() / of.runs());
+                for (out, run) in out.chunks_exact_mut(BLOCK).zip(runs) {
+                    out.copy_from_slice(&packed::scales(run, packed::most_steps(*dtype)));
+                }
             }
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
                 let (scale, shift) = scale_and_shift(norm, source);

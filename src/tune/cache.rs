@@ -68,6 +68,7 @@ impl Key {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::Bf16 => "bf16",
+            DType::I16 => "int16",
             DType::I8 => "int8",
         };
         let overrides = options.overrides.iter().map(|o| format!(" {}={}", o.layer, o.algorithm));

@@ -41,13 +41,16 @@ impl Blocks<'_> {
 }
 
 fn numbers(bytes: &[u8], dtype: DType) -> Data {
-    let halves = || bytes.as_chunks::<2>().0.iter().map(|b| u16::from_ne_bytes(*b)).collect();
+    let halves = || -> Vec<u16> {
+        bytes.as_chunks::<2>().0.iter().map(|b| u16::from_ne_bytes(*b)).collect()
+    };
     match dtype {
         DType::F32 => {
             Data::F32(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect())
         }
         DType::F16 => Data::F16(halves()),
         DType::Bf16 => Data::Bf16(halves()),
+        DType::I16 => Data::I16(halves().iter().map(|bits| bits.cast_signed()).collect()),
         DType::I8 => Data::I8(bytes.iter().map(|&b| b.cast_signed()).collect()),
     }
 }

@@ -222,8 +222,8 @@ impl<'k> Body<'k> {
                 "as_float{lanes}(convert_uint{lanes}(vload{lanes}(0, {buffer} + {})) << 16)",
                 grouped(&at)
             ),
-            (DType::I8, 1) => format!("convert_float({buffer}[{at}])"),
-            (DType::I8, _) => {
+            (DType::I16 | DType::I8, 1) => format!("convert_float({buffer}[{at}])"),
+            (DType::I16 | DType::I8, _) => {
                 format!("convert_float{lanes}(vload{lanes}(0, {buffer} + {}))", grouped(&at))
             }
         }

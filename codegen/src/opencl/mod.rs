@@ -449,6 +449,7 @@ fn pointer(dtype: DType, access: Access) -> String {
         DType::F32 => "float",
         DType::F16 => "half",
         DType::Bf16 => "ushort",
+        DType::I16 => "short",
         DType::I8 => "char",
     };
     let constant = if access == Access::Read { "const " } else { "" };

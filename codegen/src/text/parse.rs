@@ -171,7 +171,7 @@ impl<'t> Parser<'t> {
         let (_, name) = self.word("the buffer's name")?;
         self.sign(':')?;
         let (position, text) = self.word("an element type")?;
-        let dtype = [DType::F32, DType::F16, DType::Bf16, DType::I8]
+        let dtype = [DType::F32, DType::F16, DType::Bf16, DType::I16, DType::I8]
             .into_iter()
             .find(|d| d.name() == text)
             .ok_or_else(|| position.error(format!("no element type is called `{text}`")))?;

@@ -115,6 +115,7 @@ impl Op {
     pub(super) const SHIFT_RIGHT: Op = op(1, 1, 0x72, Tuple::Full);
     pub(super) const WIDEN_F16: Op = op(2, 1, 0x13, Tuple::Half);
     pub(super) const WIDEN_U16: Op = op(2, 1, 0x33, Tuple::Half);
+    pub(super) const WIDEN_I16: Op = op(2, 1, 0x23, Tuple::Half);
     pub(super) const WIDEN_I8: Op = op(2, 1, 0x21, Tuple::Quarter);
     /// `dst.low = src2.high` (both from one register here).
     pub(super) const HIGH_TO_LOW: Op = op(1, 0, 0x12, Tuple::Full);
@@ -426,6 +427,11 @@ impl Assembler {
     /// 16-bit zero-extending load into 64 bits.
     pub(super) fn load_u16(&mut self, dst: Gpr, base: Gpr, displacement: i32) {
         self.general(&[0x0f, 0xb7], dst.0, Rm::Mem { base, displacement }, 0);
+    }
+
+    /// 16-bit sign-extending load into 32 bits.
+    pub(super) fn load_i16(&mut self, dst: Gpr, base: Gpr, displacement: i32) {
+        self.general(&[0x0f, 0xbf], dst.0, Rm::Mem { base, displacement }, 0);
     }
 
     /// 8-bit sign-extending load into 64 bits.

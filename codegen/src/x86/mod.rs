@@ -536,6 +536,10 @@ impl<'a> Emitter<'a> {
                 self.asm.vector(Op::WIDEN_U16, width, to, None, from);
                 self.asm.vector_immediate(Op::SHIFT, width, 6, Some(to), Rm::Reg(to), 16);
             }
+            DType::I16 => {
+                self.asm.vector(Op::WIDEN_I16, width, to, None, from);
+                self.asm.vector(Op::FROM_INT, width, to, None, Rm::Reg(to));
+            }
             DType::I8 => {
                 self.asm.vector(Op::WIDEN_I8, width, to, None, from);
                 self.asm.vector(Op::FROM_INT, width, to, None, Rm::Reg(to));
@@ -573,6 +577,11 @@ impl<'a> Emitter<'a> {
                 self.asm.load_u16(RAX, base, displacement);
                 self.asm.shift_left(RAX, 16);
                 self.asm.vector(Op::FROM_GPR, x, to, None, Rm::Gpr(RAX));
+            }
+            DType::I16 => {
+                self.asm.load_i16(RAX, base, displacement);
+                self.asm.vector(Op::FROM_GPR, x, to, None, Rm::Gpr(RAX));
+                self.asm.vector(Op::FROM_INT, x, to, None, Rm::Reg(to));
             }
             DType::I8 => {
                 self.asm.load_i8(RAX, base, displacement);

@@ -64,7 +64,7 @@ fn kernel(choices: &[u32], most_lanes: u8) -> Kernel {
     let extent: usize = parallel.iter().product();
 
     // Lengths are set when the addresses are known.
-    let dtypes = [DType::F32, DType::F16, DType::Bf16, DType::I8];
+    let dtypes = [DType::F32, DType::F16, DType::Bf16, DType::I16, DType::I8];
     let inputs = dtypes
         .into_iter()
         .map(|dtype| b.typed_buffer(&format!("in_{}", dtype.name()), dtype, 1, Access::Read))
@@ -319,6 +319,9 @@ pub(crate) fn data(kernel: &Kernel, seed: u32) -> Vec<Data> {
         }
         DType::Bf16 => {
             Data::Bf16(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 16) as u16).collect())
+        }
+        DType::I16 => {
+            Data::I16(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 6) as i16).collect())
         }
         DType::I8 => Data::I8(f32s(buffer.len).iter().map(|v| (v.to_bits() >> 4) as i8).collect()),
     };

@@ -12,10 +12,12 @@ mod transforms;
 use super::conv::Reach;
 use super::pack::Pack;
 use super::{Fused, Lowering, Operand};
+use crate::algorithm::points_dtype;
 use crate::graph::Conv;
 use crate::layout::BLOCK;
 use crate::winograd::{Cover, Winograd, point_sets};
 use alexc_codegen::builder::{Affine, Builder};
+use alexc_codegen::ir::DType;
 use products::Product;
 
 /// The method's parameters.
@@ -90,7 +92,7 @@ impl Lowering<'_> {
         let from_len = points * step(out_blocks);
         let transformed = self.temporary_elements(to_len);
         let products = self.temporary_elements(from_len);
-        let weights = self.pack(Pack::Winograd {
+        let pack = Pack::Winograd {
             weight: conv.weight.clone(),
             batch_norm: conv.batch_norm.clone(),
             groups: conv.groups,
@@ -99,7 +101,10 @@ impl Lowering<'_> {
             in_block: BLOCK,
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
-        });
+        };
+        let dtype = points_dtype(self.weights, images, map_tiles);
+        let scales = (dtype == DType::I16).then(|| self.scales(&pack, dtype));
+        let weights = self.pack_as(pack, dtype);
         let bias = self.conv_bias(conv, out_blocks * BLOCK);
         let product = Product {
             n: winograd.n(),
@@ -109,6 +114,8 @@ impl Lowering<'_> {
             out_blocks,
             reach_blocks: reach.blocks,
             steps: [step(input.layout.blocks()), step(out_blocks)],
+            dtype,
+            scales,
             buffers: [transformed, weights, products],
         };
         let span = grid.span();

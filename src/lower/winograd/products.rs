@@ -6,7 +6,7 @@ use super::super::{Argument, Draft, Lowering};
 use crate::layout::BLOCK;
 use crate::winograd::PointSet;
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, Reg};
+use alexc_codegen::ir::{Access, Binary, DType, Reg};
 
 /// What `multiply_points` multiplies.
 pub(super) struct Product {
@@ -22,6 +22,10 @@ pub(super) struct Product {
     pub(super) reach_blocks: usize,
     /// Elements from a point to the next one, of the transformed input and of the products.
     pub(super) steps: [usize; 2],
+    /// Type of the weights.
+    pub(super) dtype: DType,
+    /// What its integers stand for, `[output block][point][BLOCK]`.
+    pub(super) scales: Option<Argument>,
     /// Transformed input, weights, products.
     pub(super) buffers: [Argument; 3],
 }
@@ -34,8 +38,8 @@ impl Lowering<'_> {
         set: PointSet,
         place: impl FnOnce(&mut Builder) -> (Affine, Affine),
     ) {
-        let &Product { n, parts, images, in_blocks, out_blocks, reach_blocks, steps, buffers } =
-            product;
+        let &Product { n, parts, images, in_blocks, out_blocks, reach_blocks, .. } = product;
+        let buffers = product.buffers;
         let points = n * n;
         let tiles = set.tiles * images;
         let plane = tiles * parts * BLOCK;
@@ -44,10 +48,12 @@ impl Lowering<'_> {
         let shape = TileShape::for_vectors(self.vectors);
         let panel = reach_blocks * BLOCK * BLOCK;
         let mut draft = Draft::new("multiply_points");
-        let [from_step, to_step] = steps;
+        let [from_step, to_step] = product.steps;
         let v_buffer = draft.buffer("points", buffers[0], points * from_step, Access::Read);
-        let u_buffer =
-            draft.buffer("weights", buffers[1], out_blocks * points * panel, Access::Read);
+        let u_buffer = draft.weights(buffers[1], product.dtype, out_blocks * points * panel);
+        let scale_buffer = product.scales.map(|scales| {
+            draft.buffer("scales", scales, out_blocks * points * BLOCK, Access::Read)
+        });
         let m_buffer = draft.buffer("products", buffers[2], points * to_step, Access::ReadWrite);
         let b = &mut draft.b;
         // Small inputs stay in the second-level cache while the weights stream past once, in
@@ -67,6 +73,7 @@ impl Lowering<'_> {
         let ahead = (!inputs_stay).then_some(points * panel);
         let from = &point * from_step + first * plane + &own;
         let weights = (&ob * points + &point) * panel;
+        let scales = (&ob * points + &point) * BLOCK;
         let to = &point * to_step + &ob * plane + &own;
         let chunk_blocks = largest_divisor(reach_blocks, (PANEL_ROWS / BLOCK).max(1));
         let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
@@ -117,12 +124,17 @@ impl Lowering<'_> {
                             };
                             tile::multiply(b, &tile, &accumulators);
                             for (v, column) in accumulators.iter().enumerate() {
+                                let scale = scale_buffer.map(|buffer| {
+                                    b.load(lanes, buffer, &scales + &lane + v * width)
+                                });
                                 for (p, &acc) in column.iter().enumerate() {
-                                    let total = if first {
-                                        acc
-                                    } else {
-                                        let before = b.load(lanes, m_buffer, at(v, p));
-                                        b.binary(Binary::Add, acc, before)
+                                    let before =
+                                        (!first).then(|| b.load(lanes, m_buffer, at(v, p)));
+                                    let total = match (scale, before) {
+                                        (None, None) => acc,
+                                        (None, Some(before)) => b.binary(Binary::Add, acc, before),
+                                        (Some(scale), None) => b.binary(Binary::Mul, acc, scale),
+                                        (Some(scale), Some(before)) => b.fma(acc, scale, before),
                                     };
                                     b.store(m_buffer, at(v, p), total);
                                 }

@@ -117,6 +117,7 @@ fn two_operands() {
         (Op::FROM_INT, Mnemonic::Vcvtdq2ps),
         (Op::WIDEN_F16, Mnemonic::Vcvtph2ps),
         (Op::WIDEN_U16, Mnemonic::Vpmovzxwd),
+        (Op::WIDEN_I16, Mnemonic::Vpmovsxwd),
         (Op::WIDEN_I8, Mnemonic::Vpmovsxbd),
         (Op::BROADCAST, Mnemonic::Vbroadcastss),
     ];
