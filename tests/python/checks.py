@@ -3,6 +3,8 @@
     checks.py FOLDER    with digits.alexc, digits.weights and seven.npy (of `alexc run`) in it
 """
 
+import ast
+import inspect
 import sys
 import threading
 import time
@@ -43,6 +45,36 @@ def interface():
     assert digits.probabilities and digits.threads == 2
     assert repr(digits) == "<alexc.Net digits: (1, 1, 16, 16) to (1, 10)>"
     assert alexc.__version__.count(".") == 2
+
+
+def stub():
+    """What type checkers read says what is there: the same names, with the same parameters."""
+    installed = Path(alexc.__file__).parent
+    assert (installed / "py.typed").exists()
+    body = ast.parse((installed / "__init__.pyi").read_text()).body
+    told = {node.name: node for node in body if hasattr(node, "name")}
+    there = {name for name in dir(alexc) if not name.startswith("_")} - {"alexc"}
+    assert told.keys() == there, (told.keys(), there)
+    members = {node.name for node in told["Net"].body if isinstance(node, ast.FunctionDef)}
+    own = {name for name in vars(alexc.Net) if not name.startswith("_") or name == "__call__"}
+    assert members == own, (members, own)
+
+    def compare(node, function):
+        parameters = inspect.signature(function).parameters.values()
+        positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        arguments = node.args
+        assert [a.arg for a in arguments.posonlyargs + arguments.args] == positional, node.name
+        assert [a.arg for a in arguments.kwonlyargs] == named, node.name
+        given = {p.name for p in parameters if p.default is not p.empty}
+        with_default = [a.arg for a in arguments.args][len(arguments.args) - len(arguments.defaults) :]
+        with_default += [a.arg for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d]
+        assert set(with_default) == given, node.name
+
+    compare(told["compile"], alexc.compile)
+    compare(told["open"], alexc.open)
+    preprocess = [node for node in told["Net"].body if getattr(node, "name", "") == "preprocess"]
+    compare(preprocess[0], alexc.Net.preprocess)
 
 
 def numbers():
@@ -181,6 +213,7 @@ def other_threads_go_on():
 
 for check in (
     interface,
+    stub,
     numbers,
     modules,
     options,
