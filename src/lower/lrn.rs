@@ -212,7 +212,9 @@ impl Lowering<'_> {
 
     pub(super) fn lrn_pool(&mut self, lrn: &Lrn, pool: &Pool, input: Operand, output: Operand) {
         let ([kernel, _], [stride, _]) = (pool.window.kernel, pool.window.stride);
-        for strips in cut(output.layout.h, output.layout.n, [kernel, stride]) {
+        // Two devices exchange channels in front of every kernel: one is enough.
+        let kernels = if self.halves { 1 } else { 2 };
+        for strips in cut(output.layout.h, output.layout.n, [kernel, stride], kernels) {
             self.lrn_pool_strips(lrn, pool, input, output, &strips);
         }
     }
@@ -315,10 +317,10 @@ impl Strips {
     }
 }
 
-/// Cuts rows of windows into strips, and what is left over into others. Long strips normalise few
+/// Cuts rows of windows into strips, for two `kernels` what is left over into others. Long strips normalise few
 /// rows twice, short ones are shared out more evenly: the least work, idle threads counted, of one,
 /// two and four threads together.
-fn cut(rows: usize, images: usize, window: [usize; 2]) -> Vec<Strips> {
+fn cut(rows: usize, images: usize, window: [usize; 2], kernels: usize) -> Vec<Strips> {
     let work = |parts: &Vec<Strips>| -> usize {
         let of = |threads: usize| -> usize {
             parts.iter().map(|part| threads * part.time(images, threads, window)).sum()
@@ -333,7 +335,7 @@ fn cut(rows: usize, images: usize, window: [usize; 2]) -> Vec<Strips> {
         })
     };
     let alike = divided(0, rows).map(|strips| vec![strips]);
-    let two = (1..rows).flat_map(|first| {
+    let two = (1..rows).filter(|_| kernels > 1).flat_map(|first| {
         divided(0, first)
             .flat_map(move |a| divided(first, rows - first).map(move |b| vec![a.clone(), b]))
     });
@@ -351,18 +353,19 @@ mod tests {
 
     #[test]
     fn strips_leave_work_for_every_thread() {
-        assert_eq!(lengths(&cut(13, 16, [3, 2])), [[1, 13]]);
+        assert_eq!(lengths(&cut(13, 16, [3, 2], 2)), [[1, 13]]);
         // For one image on two threads 2 * 13 + 2 * 3 rows of the map, half of 55 at the least.
-        assert_eq!(lengths(&cut(27, 1, [3, 2])), [[3, 1], [4, 6]]);
+        assert_eq!(lengths(&cut(27, 1, [3, 2], 2)), [[3, 1], [4, 6]]);
         // Nothing is shared: the more strips the better.
-        assert_eq!(lengths(&cut(16, 1, [2, 2])), [[16, 1]]);
+        assert_eq!(lengths(&cut(16, 1, [2, 2], 2)), [[16, 1]]);
+        assert_eq!(lengths(&cut(27, 1, [3, 2], 1)), [[3, 9]]);
     }
 
     #[test]
     fn strips_cover_all_rows_once() {
         for (rows, images) in (1..40).flat_map(|rows| [1, 2, 16].map(|images| (rows, images))) {
             let mut next = 0;
-            for part in cut(rows, images, [3, 2]) {
+            for part in cut(rows, images, [3, 2], 2) {
                 assert_eq!(part.first, next);
                 next += part.count * part.rows;
             }
