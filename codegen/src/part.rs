@@ -3,7 +3,7 @@
 
 use crate::footprint::{self, Bounds, Cut};
 use crate::ir::{Addr, Index, IndexOp, Inst, Kernel, Stmt, Var};
-use crate::stats::{Touched, touched};
+use crate::stats::{Touched, touched, whole_buffers};
 use std::ops::Range;
 
 /// The iterations `values` of one dimension of the parallel space. Buffers stay as they are.
@@ -16,7 +16,7 @@ pub fn iterations(kernel: &Kernel, dim: usize, values: Range<u32>) -> Kernel {
         return part;
     }
     if kernel.is_plain() {
-        each_addr(&mut part.body, &mut |addr| {
+        each_addr(&mut part.body, &mut |addr, _| {
             let coefficient = addr.terms.iter().find(|term| term.0 == var).map_or(0, |term| term.1);
             addr.offset += start * coefficient;
         });
@@ -60,7 +60,7 @@ fn rename(body: &mut [Stmt], renamed: &impl Fn(Var) -> Var) {
             Stmt::Inst(_) | Stmt::Barrier => {}
         }
     }
-    each_addr_here(body, &mut |addr| {
+    each_addr_here(body, &mut |addr, _| {
         in_terms(&mut addr.terms);
         addr.guards.iter_mut().for_each(|guard| guard.var = renamed(guard.var));
     });
@@ -69,9 +69,19 @@ fn rename(body: &mut [Stmt], renamed: &impl Fn(Var) -> Var) {
 /// A half of a kernel with what it touches.
 pub type Half = (Kernel, Touched);
 
-/// The two parts of a kernel on both sides of each cut, with what they touch. The first
-/// [`MOST_CUTS`](crate::footprint::MOST_CUTS) cuts of a kernel that is not plain count.
-pub fn halves(kernel: &Kernel, cuts: &[Cut]) -> Vec<[Half; 2]> {
+/// What a kernel touches, and parts of it.
+#[derive(Debug, Clone)]
+pub struct Halves {
+    /// All of it.
+    pub whole: Touched,
+    /// For each cut the two parts beside it.
+    pub cuts: Vec<[Half; 2]>,
+}
+
+/// The two parts of a kernel on both sides of each cut, with what they touch: none where it is not
+/// known what the kernel stores. The first [`MOST_CUTS`](crate::footprint::MOST_CUTS) cuts count.
+pub fn halves(kernel: &Kernel, cuts: &[Cut]) -> Halves {
+    let cuts = &cuts[..cuts.len().min(footprint::MOST_CUTS)];
     let parts = |&(dim, at): &Cut| {
         let count = kernel.parallel[dim].count;
         [0..at, at..count].map(|values| iterations(kernel, dim, values))
@@ -81,16 +91,20 @@ pub fn halves(kernel: &Kernel, cuts: &[Cut]) -> Vec<[Half; 2]> {
             let touched = touched(&part);
             (part, touched)
         };
-        return cuts.iter().map(|cut| parts(cut).map(with_touched)).collect();
+        let cuts = cuts.iter().map(|cut| parts(cut).map(with_touched)).collect();
+        return Halves { whole: touched(kernel), cuts };
     }
-    let Some(stored) = footprint::stored(kernel, cuts) else { return Vec::new() };
-    let both = cuts.iter().map(parts).zip(stored.halves).map(|([a, b], [x, y])| {
-        [(a, x), (b, y)].map(|(part, stores)| {
-            let loads = footprint::loads(&part);
-            (part, Touched { loads, stores, stores_exact: true })
-        })
-    });
-    both.collect()
+    let Some(stored) = footprint::stored(kernel, cuts) else {
+        return Halves { whole: whole_buffers(kernel), cuts: Vec::new() };
+    };
+    let with_touched = |(part, stores): (Kernel, Vec<Vec<Range<usize>>>)| {
+        let loads = footprint::loads(&part);
+        (part, Touched { loads, stores, stores_exact: true })
+    };
+    let both = |([a, b], [x, y]): ([Kernel; 2], [_; 2])| [(a, x), (b, y)].map(with_touched);
+    let loads = footprint::loads(kernel);
+    let whole = Touched { loads, stores: stored.whole, stores_exact: true };
+    Halves { whole, cuts: cuts.iter().map(parts).zip(stored.halves).map(both).collect() }
 }
 
 /// Moves what a kernel touches of a buffer: each access that lies in one of `pieces` (elements, and
@@ -105,10 +119,12 @@ pub fn rebase(
     let bounds = Bounds::new(kernel);
     let mut moved = kernel.clone();
     let mut all = true;
-    each_addr(&mut moved.body, &mut |addr| {
+    each_addr(&mut moved.body, &mut |addr, is_hint| {
         if usize::from(addr.buffer.0) != buffer {
             return;
         }
+        // Hints may reach past the end: they go with any piece.
+        let any = pieces.first().filter(|_| is_hint);
         let Some((low, high)) = bounds.of(addr) else {
             all = false;
             return;
@@ -116,7 +132,7 @@ pub fn rebase(
         let inside = |(piece, _): &&(Range<usize>, usize)| {
             piece.start as i64 <= low && high < piece.end as i64
         };
-        match pieces.iter().find(inside) {
+        match pieces.iter().find(inside).or(any) {
             Some((piece, to)) => addr.offset += *to as i64 - piece.start as i64,
             None => all = false,
         }
@@ -128,7 +144,8 @@ pub fn rebase(
     all
 }
 
-fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr)) {
+/// Every address, and whether it is that of a prefetch.
+fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, bool)) {
     for stmt in body.iter_mut() {
         if let Stmt::For { body, .. } = stmt {
             each_addr(body, change);
@@ -138,16 +155,14 @@ fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr)) {
 }
 
 /// Outside of loops.
-fn each_addr_here(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr)) {
+fn each_addr_here(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, bool)) {
     for stmt in body {
-        if let Stmt::Inst(
-            Inst::Load { addr, .. }
-            | Inst::Splat { addr, .. }
-            | Inst::Store { addr, .. }
-            | Inst::Prefetch { addr },
-        ) = stmt
-        {
-            change(addr);
+        match stmt {
+            Stmt::Inst(
+                Inst::Load { addr, .. } | Inst::Splat { addr, .. } | Inst::Store { addr, .. },
+            ) => change(addr, false),
+            Stmt::Inst(Inst::Prefetch { addr }) => change(addr, true),
+            _ => {}
         }
     }
 }
@@ -155,7 +170,7 @@ fn each_addr_here(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builder::Builder;
+    use crate::builder::{At, Builder};
     use crate::interp::{self, Data};
     use crate::ir::Access;
     use crate::verify::verify;
@@ -190,6 +205,54 @@ mod tests {
         run(iterations(&kernel(), 0, 0..3), &mut data);
         let Data::F32(y) = &data[1] else { panic!() };
         assert_eq!(y[..], x[4..44]);
+    }
+
+    #[test]
+    fn hints_reach_past_what_is_loaded() {
+        let mut b = Builder::new("k");
+        let x = b.buffer("x", 44, Access::Read);
+        let y = b.buffer("y", 40, Access::Write);
+        let i = b.parallel("i", 5);
+        let v = b.load(4, x, &i * 8);
+        b.prefetch(x, &i * 8 + 1000_usize);
+        b.store(y, &i * 8, v);
+        let mut part = iterations(&b.finish(), 0, 3..5);
+        assert!(rebase(&mut part, 0, &[(24..36, 0)], 12));
+        assert_eq!(part.buffers[0].len, 12);
+    }
+
+    /// A named index and a condition on the variable itself.
+    #[test]
+    fn conditions_are_those_of_the_whole() {
+        let mut b = Builder::new("k");
+        let x = b.buffer("x", 40, Access::Read);
+        let y = b.buffer("y", 40, Access::Write);
+        let i = b.parallel("i", 5);
+        b.repeat("j", 8, |b, j| {
+            let p = b.var("p", &i * 8 + &j);
+            let (q, r) = (b.div("q", &p, 10), b.rem("r", &p, 10));
+            let v = b.load(1, x, &p);
+            b.store(y, At::from(&q * 10 + &r).within(&i, 4).within(&r, 7), v);
+        });
+        let kernel = b.finish();
+        let cuts = [(0, 3)];
+        let Halves { whole, cuts } = halves(&kernel, &cuts);
+        assert_eq!(whole.stores[1], [0..7, 10..17, 20..27, 30..32]);
+        let [(first, of_first), (second, of_second)] = &cuts[0];
+        assert_eq!(of_first.stores[1], [0..7, 10..17, 20..24]);
+        assert_eq!(of_second.stores[1], [24..27, 30..32]);
+        assert_eq!(of_second.loads[0], vec![24..40], "whatever becomes of it");
+        let x: Vec<f32> = (0..40_u8).map(f32::from).collect();
+        let mut data = [Data::F32(x.clone()), Data::F32(vec![-1.0; 40])];
+        for (part, touched) in [(first, of_first), (second, of_second)] {
+            run(part.clone(), &mut data);
+            let Data::F32(y) = &mut data[1] else { panic!() };
+            for (at, value) in y.iter_mut().enumerate() {
+                let stored = touched.stores[1].iter().any(|range| range.contains(&at));
+                assert_eq!(*value, if stored { x[at] } else { -1.0 }, "{at}");
+                *value = -1.0;
+            }
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub fn touched(kernel: &Kernel) -> Touched {
 }
 
 /// All of each buffer that a kernel loads or stores.
-fn whole_buffers(kernel: &Kernel) -> Touched {
+pub(crate) fn whole_buffers(kernel: &Kernel) -> Touched {
     let none = vec![Vec::new(); kernel.buffers.len()];
     let mut touched = Touched { loads: none.clone(), stores: none, stores_exact: false };
     kernel.for_each_inst(&mut |inst, _| {

@@ -5,7 +5,7 @@ use super::ranges::Ranges;
 use crate::compile::Prepared;
 use alexc_codegen::footprint::Cut;
 use alexc_codegen::ir::{Access, Kernel};
-use alexc_codegen::part::{Half, halves};
+use alexc_codegen::part::{Half, Halves, halves};
 use alexc_codegen::stats::{Touched, touched};
 use alexc_codegen::verify::{Verified, verify};
 use alexc_runtime::program::{Base, Step};
@@ -125,16 +125,16 @@ fn flops(kernel: &Kernel) -> f64 {
 
 /// All ways for a step; the first is always possible.
 fn candidates(step: &Step, kernel: &Verified) -> Vec<Candidate> {
-    let first_alone = |whole: Option<Work>| {
+    let dims = kernel.parallel.iter().enumerate().filter(|(_, dim)| dim.count > 1);
+    let cuts: Vec<Cut> = dims.map(|(dim, d)| (dim, d.count.div_ceil(2))).collect();
+    let Halves { whole, cuts: parts } = halves(kernel, &cuts);
+    let Some(all) = work(step, (Kernel::clone(kernel), whole)) else {
         // A step whose bytes are not known exactly counts as touching all of its buffers.
-        let whole = whole.unwrap_or_else(|| coarse(step, kernel));
-        Candidate { share: Share::First, works: [Some(whole), None] }
+        return vec![Candidate { share: Share::First, works: [Some(coarse(step, kernel)), None] }];
     };
-    let whole = work(step, (Kernel::clone(kernel), touched(kernel)));
-    let writes_output = step.params.iter().any(|param| param.base == Base::Output);
-    let Some(all) = whole.clone() else { return vec![first_alone(None)] };
-    if writes_output {
-        return vec![first_alone(whole)];
+    let first_alone = Candidate { share: Share::First, works: [Some(all.clone()), None] };
+    if step.params.iter().any(|param| param.base == Base::Output) {
+        return vec![first_alone];
     }
     let both = Candidate { share: Share::Both, works: [Some(all.clone()), Some(all)] };
     // What needs nothing of the other device is done by each for itself: the input comes to both.
@@ -147,10 +147,8 @@ fn candidates(step: &Step, kernel: &Verified) -> Vec<Candidate> {
     if !reads(Base::Arena) && !reads(Base::Weights) {
         return vec![both];
     }
-    let dims = kernel.parallel.iter().enumerate().filter(|(_, dim)| dim.count > 1);
-    let cuts: Vec<Cut> = dims.map(|(dim, d)| (dim, d.count.div_ceil(2))).collect();
-    let mut list = vec![both, first_alone(whole)];
-    for (&(dim, at), [a, b]) in cuts.iter().zip(halves(kernel, &cuts)) {
+    let mut list = vec![both, first_alone];
+    for (&(dim, at), [a, b]) in cuts.iter().zip(parts) {
         if let (Some(a), Some(b)) = (work(step, a), work(step, b)) {
             // They are apart, or the kernel would not have been proved; a store of the same
             // bytes by both would be lost all the same.
@@ -161,6 +159,17 @@ fn candidates(step: &Step, kernel: &Verified) -> Vec<Candidate> {
         }
     }
     list
+}
+
+/// Of the ways for a step those that hold the least weights twice.
+fn with_own_weights(ways: &[Candidate]) -> Vec<Candidate> {
+    let twice = |way: &Candidate| match &way.works {
+        [Some(a), Some(b)] => a.weights.intersection(&b.weights).len(),
+        // No half of the work.
+        _ => usize::MAX,
+    };
+    let least = ways.iter().map(twice).min().unwrap_or(0);
+    ways.iter().filter(|way| twice(way) == least).cloned().collect()
 }
 
 fn coarse(step: &Step, kernel: &Verified) -> Work {
@@ -223,41 +232,61 @@ pub(super) fn births(net: &Prepared) -> Vec<Ranges> {
     (0..net.steps.len()).map(at).collect()
 }
 
-/// The best way for every step.
+/// The best way for every step. Each node is searched without a look at those behind it. To cut by
+/// images or pixels, which looks cheap there, may prove dear when the next node wants channels: so
+/// it is also tried to let weights decide.
 pub(super) fn choose(net: &Prepared) -> Vec<Candidate> {
     let births = births(net);
+    let steps = net.steps.iter();
+    let mut all: Vec<Vec<Candidate>> =
+        steps.map(|step| candidates(step, &net.kernels[step.kernel])).collect();
+    loop {
+        let own: Vec<Vec<Candidate>> = all.iter().map(|ways| with_own_weights(ways)).collect();
+        let (by_cost, cost) = node_by_node(net, &all, &births);
+        let (by_weights, other_cost) = node_by_node(net, &own, &births);
+        let chosen = if other_cost < cost { by_weights } else { by_cost };
+        // A half has the whole kernel's iterations, and no others; the proof may still miss it.
+        let Some(step) = chosen.iter().position(|way| !is_proved(way)) else { return chosen };
+        all[step].retain(|way| way.share != chosen[step].share);
+    }
+}
+
+/// Whether both halves pass the verifier; whole kernels have.
+fn is_proved(way: &Candidate) -> bool {
+    let mut kernels = way.works.iter().flatten().map(|work| &work.kernel);
+    !matches!(way.share, Share::Halves { .. })
+        || kernels.all(|kernel| proved(kernel.clone()).is_some())
+}
+
+/// The best way for the steps of each node in turn, and what all cost.
+fn node_by_node(
+    net: &Prepared,
+    ways: &[Vec<Candidate>],
+    births: &[Ranges],
+) -> (Vec<Candidate>, f64) {
     let mut stale = Stale::default();
-    let mut chosen = Vec::with_capacity(net.steps.len());
+    let mut chosen = Vec::with_capacity(ways.len());
+    let mut total = 0.0;
     let node = |index: usize| net.lowered.calls.get(index).map(|call| call.node.as_str());
     let mut first = 0;
-    while first < net.steps.len() {
+    while first < ways.len() {
         let mut end = first + 1;
-        while end < net.steps.len() && node(end) == node(first) && end - first < LONGEST {
+        while end < ways.len() && node(end) == node(first) && end - first < LONGEST {
             end += 1;
         }
-        let ways: Vec<Vec<Candidate>> = net.steps[first..end]
-            .iter()
-            .map(|step| candidates(step, &net.kernels[step.kernel]))
-            .collect();
-        let mut search = Search {
-            ways: &ways,
-            births: &births[first..end],
-            best: f64::INFINITY,
-            path: Vec::new(),
-            found: Vec::new(),
-        };
+        let (ways, births) = (&ways[first..end], &births[first..end]);
+        let mut search =
+            Search { ways, births, best: f64::INFINITY, path: Vec::new(), found: Vec::new() };
         search.from(&stale, 0.0);
-        let found = search.found;
-        for ((ways, index), born) in ways.into_iter().zip(found).zip(&births[first..end]) {
+        total += search.best;
+        for ((ways, &index), born) in ways.iter().zip(&search.found).zip(births) {
             stale.born(born);
-            if let Some(candidate) = ways.into_iter().nth(index) {
-                apply(&mut stale, &candidate);
-                chosen.push(candidate);
-            }
+            apply(&mut stale, &ways[index]);
+            chosen.push(ways[index].clone());
         }
         first = end;
     }
-    chosen
+    (chosen, total)
 }
 
 /// Steps that are searched together.

@@ -157,19 +157,22 @@ const NOTHING: f32 = 12345.0;
 /// the whole kernel stores there, and what they are not said to load they do not need.
 #[test]
 fn halves_touch_what_is_said() {
-    let mut conditional = 0;
+    let (mut conditional, mut halves) = (0, 0);
     for device in [CPU, gpu()] {
         for spec in [GROUPED.replace("20, 20", "9, 7"), NORMALISED.replace("19, 19", "11, 9")] {
             for kernel in &prepared(&spec, device).kernels {
-                conditional += usize::from(!kernel.is_plain());
-                touches_what_is_said(kernel);
+                let found = touches_what_is_said(kernel);
+                halves += found;
+                conditional += if kernel.is_plain() { 0 } else { found };
             }
         }
     }
-    assert!(conditional > 5, "{conditional}");
+    assert!(conditional > 50 && halves > 100, "{conditional} of {halves}");
 }
 
-fn touches_what_is_said(kernel: &Verified) {
+/// Gives how many halves that pass the verifier do.
+fn touches_what_is_said(kernel: &Verified) -> usize {
+    let mut found = 0;
     let data = || -> Vec<Data> {
         let buffers = kernel.buffers.iter().enumerate();
         buffers.map(|(seed, buffer)| Data::F32(numbers(seed, buffer.len))).collect()
@@ -178,10 +181,11 @@ fn touches_what_is_said(kernel: &Verified) {
     alexc_codegen::interp::run(kernel, &mut whole, 0..kernel.extent()).unwrap();
     let dims = kernel.parallel.iter().enumerate().filter(|(_, dim)| dim.count > 1);
     let cuts: Vec<_> = dims.map(|(dim, d)| (dim, d.count.div_ceil(2))).collect();
-    for (cut, halves) in cuts.iter().zip(halves(kernel, &cuts)) {
+    for (cut, halves) in cuts.iter().zip(halves(kernel, &cuts).cuts) {
         for (half, touched) in halves {
             assert!(touched.stores_exact);
-            let half = verify(half).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let Ok(half) = verify(half) else { continue };
+            found += 1;
             let mut mine = data();
             for ((buffer, data), loads) in half.buffers.iter().zip(&mut mine).zip(&touched.loads) {
                 let Data::F32(values) = data else { panic!() };
@@ -211,4 +215,5 @@ fn touches_what_is_said(kernel: &Verified) {
             }
         }
     }
+    found
 }
