@@ -12,6 +12,7 @@ pub use choose::Share;
 pub use ranges::Ranges;
 
 use crate::compile::Prepared;
+use crate::plan::ALIGN;
 use alexc_codegen::ir::Kernel;
 use alexc_codegen::part::rebase;
 use alexc_codegen::verify::Verified;
@@ -92,7 +93,9 @@ pub fn split(net: &Prepared) -> Result<Split, SplitError> {
     let chosen = choose::choose(net);
     let births = choose::births(net);
     let mut stale = Stale::default();
-    let mut builder = Builder { net, origins: [Vec::new(), Vec::new()], parts: Default::default() };
+    let runs = [0, 1].map(|device| runs_of_weights(net, &chosen, device));
+    let origins = [Vec::new(), Vec::new()];
+    let mut builder = Builder { net, runs, origins, parts: Default::default() };
     let mut transfers = Vec::new();
     for (number, candidate) in chosen.iter().enumerate() {
         stale.born(&births[number]);
@@ -172,6 +175,8 @@ fn bring(
 /// Collects the devices' steps.
 struct Builder<'a> {
     net: &'a Prepared,
+    /// For each device the parts of the packed weights that steps read as one run of bytes.
+    runs: [Ranges; 2],
     /// For each kernel of a device the net's kernel that it is a part of, and its text before it
     /// got a name of its own.
     origins: [Vec<(usize, Kernel)>; 2],
@@ -189,12 +194,9 @@ impl Builder<'_> {
                 params.push(*param);
                 continue;
             }
+            let (bytes, len) = weights(&mut kernel, param, index, work);
             let size = kernel.buffers[index].dtype.bytes();
-            let (pieces, len) = pieces(&mut kernel, index, &work.touched.loads[index]);
-            let bytes = pieces.iter().map(|(piece, _)| {
-                param.offset_bytes + piece.start * size..param.offset_bytes + piece.end * size
-            });
-            let offset_bytes = part.place(bytes.collect());
+            let offset_bytes = part.place(bytes, &self.runs[device]);
             params.push(Binding { offset_bytes, len_bytes: len * size, ..*param });
         }
         let known = &mut self.origins[device];
@@ -223,6 +225,41 @@ impl Builder<'_> {
         part.stores.push(work.stores.clone());
         Ok(())
     }
+}
+
+/// What a device's steps read as one run of the packed weights each: runs that overlap together, for
+/// kernels of one layer may share what lies between their own.
+fn runs_of_weights(net: &Prepared, chosen: &[Candidate], device: usize) -> Ranges {
+    let mut runs = Vec::new();
+    for (step, candidate) in net.steps.iter().zip(chosen) {
+        let Some(work) = &candidate.works[device] else { continue };
+        let mut kernel = work.kernel.clone();
+        for (index, param) in step.params.iter().enumerate() {
+            if param.base == Base::Weights
+                && let [run] = &weights(&mut kernel, param, index, work).0[..]
+            {
+                // Elements stay aligned as they are.
+                runs.push(run.start / ALIGN * ALIGN..run.end);
+            }
+        }
+    }
+    Ranges::of(runs)
+}
+
+/// Lets a kernel see of a parameter in the packed weights what it loads: gives those bytes, and the
+/// parameter's length in elements from then on.
+fn weights(
+    kernel: &mut Kernel,
+    param: &Binding,
+    index: usize,
+    work: &Work,
+) -> (Vec<Range<usize>>, usize) {
+    let size = kernel.buffers[index].dtype.bytes();
+    let (pieces, len) = pieces(kernel, index, &work.touched.loads[index]);
+    let bytes = pieces.iter().map(|(piece, _)| {
+        param.offset_bytes + piece.start * size..param.offset_bytes + piece.end * size
+    });
+    (bytes.collect(), len)
 }
 
 /// Pieces of a buffer, and where they begin in one that holds nothing else.
@@ -261,8 +298,19 @@ fn pieces(kernel: &mut Kernel, buffer: usize, loads: &[Range<usize>]) -> (Pieces
 
 impl Part {
     /// Where parts of the net's weights are in its own, side by side, put there at the first
-    /// question.
-    fn place(&mut self, pieces: Vec<Range<usize>>) -> usize {
+    /// question; one piece as a part of the run that it lies in.
+    fn place(&mut self, pieces: Vec<Range<usize>>, runs: &Ranges) -> usize {
+        if let [piece] = &pieces[..] {
+            let inside = |run: &&Range<usize>| run.start <= piece.start && piece.end <= run.end;
+            if let Some(run) = runs.list().iter().find(inside) {
+                let at = piece.start - run.start;
+                return self.place_apart(std::iter::once(run.clone()).collect()) + at;
+            }
+        }
+        self.place_apart(pieces)
+    }
+
+    fn place_apart(&mut self, pieces: Vec<Range<usize>>) -> usize {
         if let Some((_, at)) = self.placed.iter().find(|(known, _)| *known == pieces) {
             return *at;
         }
@@ -271,7 +319,7 @@ impl Part {
             self.weights.push((bytes.clone(), self.weights_bytes));
             self.weights_bytes += bytes.len();
         }
-        self.weights_bytes = self.weights_bytes.next_multiple_of(crate::plan::ALIGN);
+        self.weights_bytes = self.weights_bytes.next_multiple_of(ALIGN);
         self.placed.push((pieces, start));
         start
     }

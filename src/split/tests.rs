@@ -167,7 +167,7 @@ fn halves_touch_what_is_said() {
             }
         }
     }
-    assert!(conditional > 50 && halves > 100, "{conditional} of {halves}");
+    assert!(conditional > 20 && halves > 100, "{conditional} of {halves}");
 }
 
 /// Gives how many halves that pass the verifier do.
