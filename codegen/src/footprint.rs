@@ -218,6 +218,12 @@ fn runs(marks: &[u16]) -> Vec<(Range<usize>, u16)> {
 /// A statement that names an index.
 type Named<'k> = (Var, &'k Index);
 
+/// A buffer, and the terms of a position in it.
+type Place<'k> = (usize, &'k [(Var, i64)]);
+
+/// Stores with their lanes.
+type Stores<'k> = Vec<(&'k Addr, u8)>;
+
 struct Walk<'k> {
     kernel: &'k Kernel,
     cuts: &'k [Cut],
@@ -226,7 +232,7 @@ struct Walk<'k> {
     /// Named indices in scope.
     lets: Vec<Named<'k>>,
     /// Stores without conditions at positions of loop variables alone, by buffer and terms.
-    regular: BTreeMap<(usize, &'k [(Var, i64)]), Vec<(&'k Addr, u8)>>,
+    regular: BTreeMap<Place<'k>, Stores<'k>>,
     /// For each buffer, once another store is found there, the bits of each element.
     marks: Vec<Vec<u16>>,
     budget: u64,
