@@ -99,6 +99,32 @@ fn a_small_alexnet() {
     }
 }
 
+/// `specs/alexnet.yaml` with all its channels, on an input of 67 x 67.
+#[test]
+#[ignore = "four minutes of one core"]
+fn alexnet_with_all_channels() {
+    use serde_yaml::Value;
+    if !installed() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/alexnet.yaml");
+    let mut net: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    net["input"]["shape"] = Value::from(vec![1, 3, 67, 67]);
+    let spec = net.as_mapping_mut().unwrap();
+    // What is stated is of the large input.
+    spec.remove("preprocess").unwrap();
+    spec.remove("labels").unwrap();
+    for layer in spec["layers"].as_sequence_mut().unwrap() {
+        let layer = layer.as_mapping_mut().unwrap();
+        layer.remove("in_shape").unwrap();
+        layer.remove("out_shape").unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alexnet.yaml");
+    std::fs::write(&path, serde_yaml::to_string(&net).unwrap()).unwrap();
+    hold_with(&path, &["--schedule", "gpu"]);
+}
+
 /// What the test relies on: an access outside of a buffer is in the report.
 #[test]
 fn oclgrind_reports_what_is_wrong() {
