@@ -332,19 +332,14 @@ const OVERLAP_COST: f64 = 0.2;
 /// alexnet.yaml at batch 16: between 3 (conv2) and 6 (conv4), most of it for moving data.
 const TRANSFORM_COST: f64 = 4.0;
 
-/// Type of the transformed weights of maps with so many tiles, where weights of type `weights` were
-/// asked for. Those that wait for memory are worth narrowing; f16 is too coarse, because the
+/// Type of the transformed weights of maps with these rows and columns of tiles, where weights of
+/// type `weights` were asked for. Those that wait for memory are worth narrowing; f16 is too coarse, because the
 /// method multiplies rounding several times over, and 16-bit integers with a scale for each output
 /// and point, of the same size, have a sixth of its rounding.
-pub(crate) fn points_dtype(weights: DType, images: usize, tiles: usize) -> DType {
-    let waits = images == 1 && (tiles as f64) < 2.0 * WEIGHT_COST;
+pub(crate) fn points_dtype(weights: DType, images: usize, [rows, columns]: [Cover; 2]) -> DType {
+    let tiles = (rows.tiles() * columns.tiles()) as f64;
+    let waits = images == 1 && tiles < 2.0 * WEIGHT_COST;
     if waits && weights == DType::F16 { DType::I16 } else { DType::F32 }
-}
-
-/// The same for the tiles of a map of some size.
-fn points_type(winograd: &Winograd, weights: DType, size: [usize; 2], images: usize) -> DType {
-    let [rows, columns] = covers(winograd, size);
-    points_dtype(weights, images, rows.tiles() * columns.tiles())
 }
 
 /// Time for `weights` that are used `times` times each, in multiply-adds. One takes `weight` from
@@ -367,7 +362,7 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64, weights: DT
     let direct = products_cost(read * outputs * taps, (h * w) as f64 * images, WEIGHT_COST);
     let mut best = (direct, Algorithm::Direct);
     let bears = |winograd: &Winograd| {
-        let narrow = points_type(winograd, weights, [h, w], input.n()) != DType::F32;
+        let narrow = points_dtype(weights, input.n(), covers(winograd, [h, w])) != DType::F32;
         let most = if narrow { most_error.min(MOST_ERROR_NARROW) } else { most_error };
         winograd.expected_error() <= most
     };
@@ -438,7 +433,7 @@ fn tiles_cost(
     weights: DType,
 ) -> f64 {
     let [rows, columns] = covers(winograd, size);
-    let dtype = points_type(winograd, weights, size, images as usize);
+    let dtype = points_dtype(weights, images as usize, [rows, columns]);
     let weight = WEIGHT_COST * dtype.bytes() as f64 / DType::F32.bytes() as f64;
     let products: f64 = point_sets(&rows, &columns)
         .iter()

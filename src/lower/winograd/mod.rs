@@ -44,11 +44,6 @@ struct Grid {
 }
 
 impl Grid {
-    /// Tiles of a map.
-    fn map_tiles(self) -> usize {
-        self.rows.tiles() * self.columns.tiles()
-    }
-
     /// From the first image at work to the last one.
     fn span(self) -> usize {
         (self.parts - 1) * self.share + self.images
@@ -87,7 +82,7 @@ impl Lowering<'_> {
         let map_tiles = rows.tiles() * columns.tiles();
         let at_once = images_at_once(share, map_tiles, 4 * points * blocks * BLOCK);
         let grid = Grid { rows, columns, parts, share, images: at_once };
-        let step = |blocks: usize| point_step(blocks, grid.map_tiles() * parts * at_once * BLOCK);
+        let step = |blocks: usize| point_step(blocks, map_tiles * parts * at_once * BLOCK);
         let to_len = points * step(input.layout.blocks());
         let from_len = points * step(out_blocks);
         let transformed = self.temporary_elements(to_len);
@@ -102,7 +97,7 @@ impl Lowering<'_> {
             in_blocks: reach.blocks,
             starts: reach.starts.clone(),
         };
-        let dtype = points_dtype(self.weights, images, map_tiles);
+        let dtype = points_dtype(self.weights, images, [rows, columns]);
         let scales = (dtype == DType::I16).then(|| self.scales(&pack, dtype));
         let weights = self.pack_as(pack, dtype);
         let bias = self.conv_bias(conv, out_blocks * BLOCK);

@@ -8,9 +8,8 @@ use crate::winograd::{Part, Winograd, point};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, Binary, Reg};
 
-/// A tile's place among those of one block of channels, which depends on the point: at infinity
-/// there are fewer tiles.
-struct Place<'a> {
+/// The points of one block of channels of an image.
+struct Points<'a> {
     grid: Grid,
     n: usize,
     /// Elements from a point to the next one.
@@ -19,29 +18,43 @@ struct Place<'a> {
     image: &'a Affine,
     /// Block of channels.
     block: &'a Affine,
-    row: Affine,
-    column: Affine,
+}
+
+/// A tile of those at work.
+struct Place<'a> {
+    points: &'a Points<'a>,
+    rows: Part,
+    columns: Part,
+    /// Which tile of `rows`, and of `columns`.
+    row: &'a Affine,
+    column: &'a Affine,
 }
 
 impl Place<'_> {
-    /// Of a point (y, x): `i` steps behind point `first`, or behind the one at infinity (`None`).
+    /// Row and column of the tile's first output.
+    fn corner(&self) -> (Affine, Affine) {
+        let Place { rows, columns, .. } = self;
+        (self.row * rows.kept + rows.start, self.column * columns.kept + columns.start)
+    }
+
+    /// Where point (y, x) lies; `None` is the one at infinity, which fewer tiles have.
     fn at(&self, y: Option<&Affine>, x: Option<&Affine>) -> Affine {
-        let Grid { rows, columns, parts, images, .. } = self.grid;
-        let (finite, last) = (self.n - 1, self.n - 1);
-        let rows = rows.tiles_at(y.is_none());
-        let columns = columns.tiles_at(x.is_none());
-        let tile = (self.image * rows + &self.row) * columns + &self.column;
-        let plane = rows * columns * parts * images * BLOCK;
-        let first =
-            point(self.n, if y.is_some() { 0 } else { last }, if x.is_some() { 0 } else { last });
-        let mut index = Affine::from(first);
+        let Points { grid, n, step, image, block } = *self.points;
+        let rows = grid.rows.tiles_at(y.is_none());
+        let columns = grid.columns.tiles_at(x.is_none());
+        let (row, column) = (self.row + self.rows.first, self.column + self.columns.first);
+        let tile = (image * rows + row) * columns + column;
+        let plane = rows * columns * grid.parts * grid.images * BLOCK;
+        let finite = n - 1;
+        let first = |at: Option<&Affine>| if at.is_some() { 0 } else { finite };
+        let mut index = Affine::from(point(n, first(y), first(x)));
         if let Some(y) = y {
             index = index + y * if x.is_some() { finite } else { 1 };
         }
         if let Some(x) = x {
             index = index + x;
         }
-        index * self.step + self.block * plane + tile * BLOCK
+        index * step + block * plane + tile * BLOCK
     }
 }
 
@@ -60,22 +73,21 @@ fn along(
     }
 }
 
-/// Calls `each` for every kind of tiles with their row and column. Rows of tiles join the parallel
-/// space where all are alike.
+/// Calls `each` for every tile. Rows of tiles join the parallel space where all are alike.
 fn over_tiles(
     b: &mut Builder,
-    grid: Grid,
-    mut each: impl FnMut(&mut Builder, (Part, &Affine), (Part, &Affine)),
+    points: &Points<'_>,
+    mut each: impl FnMut(&mut Builder, &Place<'_>),
 ) {
-    let rows: Vec<Part> = grid.rows.parts().collect();
+    let rows: Vec<Part> = points.grid.rows.parts().collect();
     let shared = (rows.len() == 1).then(|| b.parallel("row", rows[0].count));
     for rows in rows {
         let count = if shared.is_some() { 1 } else { rows.count };
         b.repeat("row", count, |b, row| {
-            let row = shared.clone().unwrap_or(row);
-            for columns in grid.columns.parts() {
+            let row = &shared.clone().unwrap_or(row);
+            for columns in points.grid.columns.parts() {
                 b.repeat("column", columns.count, |b, column| {
-                    each(b, (rows, &row), (columns, &column));
+                    each(b, &Place { points, rows, columns, row, column: &column });
                 });
             }
         });
@@ -107,19 +119,11 @@ impl Lowering<'_> {
             + &cb * il.plane()
             + (il.halo.top - padding.top) * il.row()
             + (il.halo.left - padding.left) * il.block;
-        over_tiles(b, grid, |b, (rows, row), (columns, column)| {
-            let corner = &map
-                + (row * rows.kept + rows.start) * il.row()
-                + (column * columns.kept + columns.start) * il.block;
-            let place = Place {
-                grid,
-                n,
-                step,
-                image: &index,
-                block: &cb,
-                row: row + rows.first,
-                column: column + columns.first,
-            };
+        let points = Points { grid, n, step, image: &index, block: &cb };
+        over_tiles(b, &points, |b, place| {
+            let (rows, columns) = (place.rows, place.columns);
+            let (first_row, first_column) = place.corner();
+            let corner = &map + first_row * il.row() + first_column * il.block;
             let down = winograd.input.corner(rows.points, rows.points);
             let across = winograd.input.corner(columns.points, columns.points);
             for lane in (0..BLOCK).step_by(usize::from(lanes)) {
@@ -170,18 +174,10 @@ impl Lowering<'_> {
         let b = &mut draft.b;
         let (image, index) = grid.images(b);
         let ob = b.parallel("ob", out_blocks);
-        over_tiles(b, grid, |b, (rows, row), (columns, column)| {
-            let place = Place {
-                grid,
-                n,
-                step,
-                image: &index,
-                block: &ob,
-                row: row + rows.first,
-                column: column + columns.first,
-            };
-            let (first_row, first_column) =
-                (row * rows.kept + rows.start, column * columns.kept + columns.start);
+        let points = Points { grid, n, step, image: &index, block: &ob };
+        over_tiles(b, &points, |b, place| {
+            let (rows, columns) = (place.rows, place.columns);
+            let (first_row, first_column) = place.corner();
             let down = winograd.output.corner(rows.kept, rows.points);
             let across = winograd.output.corner(columns.kept, columns.points);
             for lane in (0..BLOCK).step_by(usize::from(lanes)) {
