@@ -3,7 +3,7 @@
 //! caches.
 
 use super::{Argument, Lowering};
-use crate::algorithm::Algorithm;
+use crate::algorithm::{self, Algorithm};
 use crate::graph::{Conv, Epilogue, Node, Op, Padding, ValueId};
 use crate::layout::{BLOCK, Layout};
 
@@ -45,12 +45,8 @@ impl Lowering<'_> {
     /// into their layout itself, so that they are read again while they lie in the caches.
     pub(super) fn reads_input_in_parts(&self, node: &Node, algorithm: Algorithm) -> bool {
         let Op::Conv(conv) = &node.op else { return false };
-        let input = self.graph.input;
-        let readers = self.graph.nodes.iter().flat_map(|node| &node.inputs);
         let whole = self.whole(node, conv);
-        node.inputs[0] == input
-            && self.graph.output != input
-            && readers.filter(|&&value| value == input).count() == 1
+        algorithm::reads_input_alone(self.graph, node)
             && self.images_together(algorithm, conv, &whole) < whole.n
     }
 
