@@ -1,7 +1,7 @@
 //! Which algorithm computes each node. Chosen before layouts, because an algorithm decides how
 //! much halo its input needs.
 
-use crate::graph::{Conv, Graph, Node, Op, Padding, Window};
+use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, Window};
 use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::{Cover, Winograd, point_sets};
@@ -57,6 +57,8 @@ pub enum Algorithm {
         /// Outputs of a tile on each axis.
         m: usize,
     },
+    /// A linear layer of one image that passes over inputs of zero and their weights.
+    Nonzero,
 }
 
 impl fmt::Display for Algorithm {
@@ -65,6 +67,7 @@ impl fmt::Display for Algorithm {
             Algorithm::Direct => f.write_str("direct"),
             Algorithm::Winograd { m } => write!(f, "winograd{m}"),
             Algorithm::SpaceToDepth { m } => write!(f, "space_to_depth{m}"),
+            Algorithm::Nonzero => f.write_str("nonzero"),
         }
     }
 }
@@ -75,8 +78,8 @@ const TILES: RangeInclusive<usize> = 2..=8;
 /// A name that is no algorithm's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no algorithm; there are direct, winograd2 to winograd8 and, for a strided \
-     convolution of the net's input, space_to_depth2 to space_to_depth8"
+    "`{0}` is no algorithm; there are direct, winograd2 to winograd8, for a strided convolution of \
+     the net's input space_to_depth2 to space_to_depth8, and for linear layers nonzero"
 )]
 pub struct UnknownAlgorithm(pub String);
 
@@ -85,8 +88,10 @@ impl std::str::FromStr for Algorithm {
 
     fn from_str(text: &str) -> Result<Algorithm, UnknownAlgorithm> {
         let unknown = || UnknownAlgorithm(text.to_owned());
-        if text == "direct" {
-            return Ok(Algorithm::Direct);
+        match text {
+            "direct" => return Ok(Algorithm::Direct),
+            "nonzero" => return Ok(Algorithm::Nonzero),
+            _ => {}
         }
         let size =
             |digits: &str| digits.parse().ok().filter(|m| TILES.contains(m)).ok_or_else(unknown);
@@ -110,9 +115,9 @@ pub struct Override {
 /// Why an override cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AlgorithmError {
-    /// No such layer, or it is no convolution.
-    #[error("algorithm: `{layer}` is no convolution of this net")]
-    NoConvolution {
+    /// No such layer, or there is no choice.
+    #[error("algorithm: `{layer}` is no convolution and no linear layer of this net")]
+    NoChoice {
         /// As given.
         layer: String,
     },
@@ -133,6 +138,17 @@ pub enum AlgorithmError {
         /// Rows x columns.
         stride: String,
     },
+    /// A linear layer is no convolution, and a convolution no linear layer.
+    #[error(
+        "algorithm: {layer} cannot use {algorithm}: linear layers have direct and, for one image in \
+         nets without tensor cores, nonzero"
+    )]
+    UnsuitedLinear {
+        /// The layer.
+        layer: String,
+        /// The algorithm.
+        algorithm: Algorithm,
+    },
     /// Kernels for GPUs have no such method.
     #[error(
         "algorithm: {layer} cannot use {algorithm} on a GPU: there are direct and winogradM, the \
@@ -146,17 +162,60 @@ pub enum AlgorithmError {
     },
 }
 
-/// The algorithm of every node, in their order, for weights of a type.
+/// The algorithm of every node, in their order, for weights of a type. `passes_over_zeros`: linear
+/// layers do so where zeros can be expected.
 pub fn choose(
     graph: &Graph,
     math: Math,
     overrides: &[Override],
     weights: DType,
+    passes_over_zeros: bool,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
     let by_cost = |node: &Node, conv: &Conv, input: Shape, most_error: f64| {
         cheapest(conv, input, reads_input_alone(graph, node), most_error, weights)
     };
-    choose_by(graph, math, overrides, &by_cost)
+    let mut chosen = choose_by(graph, math, overrides, &by_cost)?;
+    if math == Math::Fast && passes_over_zeros {
+        for (node, algorithm) in graph.nodes.iter().zip(&mut chosen) {
+            let open = overrides.iter().all(|o| o.layer != node.name);
+            if open && reads_many_zeros(graph, node) {
+                *algorithm = Algorithm::Nonzero;
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// Whether a linear layer has one image, whose elements lie as one run.
+fn suits_nonzero(graph: &Graph, node: &Node) -> bool {
+    graph.values[node.inputs[0].index()].shape.n() == 1
+}
+
+/// Whether a linear layer waits for its weights, and inputs without effect can be expected: they
+/// come from ReLU, perhaps through layers that make zeros of zeros.
+fn reads_many_zeros(graph: &Graph, node: &Node) -> bool {
+    let Op::Linear(linear) = &node.op else { return false };
+    let large = linear.weight.len() >= LARGE_WEIGHTS && linear.out_features >= LARGE_OUTPUTS;
+    if !large || !suits_nonzero(graph, node) {
+        return false;
+    }
+    let mut value = node.inputs[0];
+    while let Some(before) = graph.nodes.iter().find(|n| n.output == value) {
+        let epilogue = match &before.op {
+            Op::Conv(conv) => &conv.epilogue[..],
+            Op::Linear(linear) => &linear.epilogue,
+            Op::Activation(activation) => return *activation == Activation::Relu,
+            Op::Pool(_) | Op::Lrn(_) | Op::Dropout { .. } | Op::Flatten => {
+                value = before.inputs[0];
+                continue;
+            }
+            Op::Softmax | Op::BatchNorm(_) | Op::Add | Op::Concat => return false,
+        };
+        let keeps_zeros = |stage: &&Epilogue| matches!(stage, Epilogue::Lrn(_) | Epilogue::Pool(_));
+        let last = epilogue.iter().rev().find(|stage| !keeps_zeros(stage));
+        return last == Some(&Epilogue::Activation(Activation::Relu));
+    }
+    false
 }
 
 /// What a convolution takes unasked: of the node, the convolution, its input and the largest
@@ -170,10 +229,12 @@ pub(crate) fn choose_by(
     overrides: &[Override],
     estimate: Estimate<'_>,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
-    let is_conv =
-        |layer: &str| graph.nodes.iter().any(|n| n.name == layer && matches!(n.op, Op::Conv(_)));
-    if let Some(wrong) = overrides.iter().find(|o| !is_conv(&o.layer)) {
-        return Err(AlgorithmError::NoConvolution { layer: wrong.layer.clone() });
+    let has_choice = |layer: &str| {
+        let mut nodes = graph.nodes.iter();
+        nodes.any(|n| n.name == layer && matches!(n.op, Op::Conv(_) | Op::Linear(_)))
+    };
+    if let Some(wrong) = overrides.iter().find(|o| !has_choice(&o.layer)) {
+        return Err(AlgorithmError::NoChoice { layer: wrong.layer.clone() });
     }
     let most_error = most_error(graph);
     let of_node = |conv: &Conv, node: &Node, input| match math {
@@ -190,9 +251,22 @@ fn choose_node(
     overrides: &[Override],
     otherwise: &dyn Fn(&Conv, &Node, Shape) -> Algorithm,
 ) -> Result<Algorithm, AlgorithmError> {
-    let Op::Conv(conv) = &node.op else { return Ok(Algorithm::Direct) };
+    let asked = overrides.iter().find(|o| o.layer == node.name);
+    let Op::Conv(conv) = &node.op else {
+        let Some(o) = asked else { return Ok(Algorithm::Direct) };
+        let suits = match o.algorithm {
+            Algorithm::Direct => true,
+            Algorithm::Nonzero => suits_nonzero(graph, node),
+            Algorithm::Winograd { .. } | Algorithm::SpaceToDepth { .. } => false,
+        };
+        let Override { layer, algorithm } = o.clone();
+        return match suits {
+            true => Ok(algorithm),
+            false => Err(AlgorithmError::UnsuitedLinear { layer, algorithm }),
+        };
+    };
     let input = graph.values[node.inputs[0].index()].shape;
-    if let Some(o) = overrides.iter().find(|o| o.layer == node.name) {
+    if let Some(o) = asked {
         if !suits(graph, node, conv, o.algorithm) {
             let [kh, kw] = conv.window.kernel;
             let [sh, sw] = conv.window.stride;
@@ -215,7 +289,7 @@ fn suits(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> bool 
 /// The transforms of a method by tiles, where it applies.
 fn transforms(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> Option<Winograd> {
     match algorithm {
-        Algorithm::Direct => None,
+        Algorithm::Direct | Algorithm::Nonzero => None,
         Algorithm::Winograd { m } => winograd(conv, m),
         Algorithm::SpaceToDepth { m } => {
             let input = graph.values[node.inputs[0].index()].shape;
@@ -234,7 +308,11 @@ fn most_error(graph: &Graph) -> f64 {
 
 /// What is worth a measurement for a node: nothing where there is no choice.
 pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
-    let Op::Conv(conv) = &node.op else { return Vec::new() };
+    let Op::Conv(conv) = &node.op else {
+        // Without expected zeros a plain stream is never slower.
+        let choice = [Algorithm::Direct, Algorithm::Nonzero];
+        return if reads_many_zeros(graph, node) { choice.to_vec() } else { Vec::new() };
+    };
     let channels = graph.values[node.inputs[0].index()].shape.c().min(conv.out_channels);
     // Transforms for each of many small groups take longer to compile than they could ever save.
     let tiles = conv.groups == 1 || channels / conv.groups >= BLOCK;
@@ -318,6 +396,11 @@ const MOST_ERROR_DEEP: f64 = 20.0;
 /// F(7, 3) would be 4.9e-4 from exact, by F(5, 3) it is 3.8e-4, of which linear layers in f16 make
 /// 3.4e-4.
 const MOST_ERROR_NARROW: f64 = 15.0;
+
+/// Elements of the smallest matrix, and the fewest outputs, for which a linear layer passes over
+/// zeros unasked: those of smaller ones stay in the caches, or their rows are short.
+const LARGE_WEIGHTS: usize = 1 << 18;
+const LARGE_OUTPUTS: usize = 512;
 
 /// See [`MOST_ERROR_DEEP`].
 const DEEP: usize = 8;
@@ -449,7 +532,7 @@ fn tiles_cost(
 pub fn halo(conv: &Conv, algorithm: Algorithm, input: Shape) -> Padding {
     let padding = conv.window.padding;
     let m = match algorithm {
-        Algorithm::Direct => return padding,
+        Algorithm::Direct | Algorithm::Nonzero => return padding,
         // Its map holds the padding as data.
         Algorithm::SpaceToDepth { .. } => return Padding::default(),
         Algorithm::Winograd { m } => m,

@@ -11,7 +11,7 @@ mod kernels;
 
 use alexc::opencl::launch;
 use alexc_codegen::interp::{self, Data};
-use alexc_codegen::ir::{Access, Addr, BufferId, Inst, Kernel, Reg, Stmt};
+use alexc_codegen::ir::{Access, Kernel};
 use alexc_codegen::opencl::{Options, Warps, emit, prelude};
 use alexc_codegen::text::{parse, parse_all};
 use alexc_codegen::verify::{Verified, verify};
@@ -32,23 +32,6 @@ fn device() -> Option<&'static Device> {
         common::left_out(format_args!("{} has no fused multiply-add", *DEVICE));
     }
     DEVICE.about.fma.then_some(&*DEVICE)
-}
-
-/// Scratch begins undefined; in these kernels it begins as NaN, as in the interpreter.
-fn define_scratch(kernel: &mut Kernel) {
-    let nan = Reg(kernel.regs.len() as u32);
-    kernel.regs.push(8);
-    let mut start = vec![Stmt::Inst(Inst::Const { dst: nan, value: f32::NAN })];
-    for (id, buffer) in kernel.buffers.iter().enumerate() {
-        if buffer.access == Access::Local {
-            start.extend((0..buffer.len as i64).step_by(8).map(|offset| {
-                let buffer = BufferId(id as u16);
-                let addr = Addr { buffer, offset, terms: Vec::new(), guards: Vec::new() };
-                Stmt::Inst(Inst::Store { addr, src: nan })
-            }));
-        }
-    }
-    kernel.body.splice(0..0, start);
 }
 
 fn copy(name: &str, len: usize) -> Verified {
@@ -84,6 +67,7 @@ fn floats(data: &Data) -> &[f32] {
 /// Runs a kernel on a device: what it stores comes from the program's input and goes to its output.
 fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Device) -> Vec<f32> {
     let (mut weights, mut input, mut params) = (Vec::new(), Vec::new(), Vec::new());
+    let mut local_bytes = 0;
     for (buffer, data) in kernel.buffers.iter().zip(data) {
         let writes = buffer.access != Access::Read;
         let (base, offset_bytes) = match buffer.access {
@@ -98,8 +82,12 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
                 input.extend(floats(data));
                 (Base::Arena, first)
             }
-            // Not a parameter.
-            Access::Local | Access::Shared => (Base::Local, 0),
+            // Not parameters, but apart from one another.
+            Access::Local | Access::Shared => {
+                let first = local_bytes;
+                local_bytes += 4 * buffer.len;
+                (Base::Local, first)
+            }
         };
         let len_bytes = buffer.len * buffer.dtype.bytes();
         params.push(Binding { base, offset_bytes, len_bytes, writes });
@@ -142,7 +130,7 @@ fn on_device(kernel: &Verified, data: &[Data], options: &Options, device: &Devic
         output_dims: vec![1, len],
         arena_bytes: 4 * len,
         weights_bytes: weights.len(),
-        local_bytes: kernel.buffers.iter().map(|b| 4 * b.len).sum(),
+        local_bytes,
         weights_key: 0,
     };
     let net = Net {
@@ -169,7 +157,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn agrees(mut kernel: Kernel, seed: u32, options: &Options) -> Result<(), TestCaseError> {
     let Some(device) = device() else { return Ok(()) };
     if kernel.items.is_empty() {
-        define_scratch(&mut kernel);
+        kernels::define_scratch(&mut kernel);
     }
     let data = kernels::data(&kernel, seed);
     let verified = verify(kernel).unwrap();

@@ -63,7 +63,7 @@ impl Case {
             options.math = math;
             options.fuse = fuse;
             if math == Math::Fast {
-                options.overrides = self.winograds();
+                options.overrides = self.clever();
             }
         };
         let made = machine
@@ -84,19 +84,21 @@ impl Case {
         self.hold_threads(machine.threads(), &loaded, &output, &what)
     }
 
-    /// Winograd's method in every size, wherever it applies: nets as small as these would rarely
-    /// get it.
-    fn winograds(&self) -> Vec<Override> {
+    /// Winograd's method in every size, wherever it applies, and linear layers that pass over zeros:
+    /// nets as small as these would rarely get them.
+    fn clever(&self) -> Vec<Override> {
         let of = |(index, node): (usize, &Node)| {
             let sizes = (0..7).map(|size| 2 + (index + size) % 7);
             let of_size = |m| [Algorithm::Winograd { m }, Algorithm::SpaceToDepth { m }];
-            sizes.flat_map(of_size).find_map(|algorithm| {
+            let all = sizes.flat_map(of_size).chain([Algorithm::Nonzero]);
+            all.into_iter().find_map(|algorithm| {
                 let choice = Override { layer: node.name.clone(), algorithm };
                 let chosen = algorithm::choose(
                     &self.graph,
                     Math::Fast,
                     std::slice::from_ref(&choice),
                     DType::F32,
+                    true,
                 );
                 chosen.is_ok().then_some(choice)
             })

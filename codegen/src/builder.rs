@@ -3,7 +3,7 @@
 
 use crate::ir::{
     Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel, Mma,
-    ParallelDim, Reduce, Reg, Stmt, Unary, Var,
+    Nonzero, ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use std::ops::{Add, Mul, Sub};
 
@@ -217,6 +217,40 @@ impl Builder {
                 self.push(Stmt::For { var, count: count as u32, body });
             }
         }
+    }
+
+    /// A loop over those of `count` elements from `from` on that are not zero, `values.len()` at a
+    /// time; see [`Nonzero`], whose list has [`Builder::list_len`] elements. The body gets the
+    /// indices of the elements whose turn it is and then of those whose turn is next, as many again.
+    pub fn nonzero(
+        &mut self,
+        name: &str,
+        (from, at): (BufferId, &Affine),
+        count: usize,
+        list: BufferId,
+        values: &[Reg],
+        body: impl FnOnce(&mut Self, &[Affine], &[Affine]),
+    ) {
+        self.complete_parallel();
+        let found: Vec<Var> = (0..2 * values.len()).map(|_| self.new_var(name)).collect();
+        self.open.push(Vec::new());
+        let indices: Vec<Affine> = found.iter().map(|&var| Affine::variable(var)).collect();
+        let (now, next) = indices.split_at(values.len());
+        body(self, now, next);
+        let body = self.open.pop().unwrap_or_default();
+        self.push(Stmt::Nonzero(Nonzero {
+            from: Self::addr(from, at.clone()),
+            count: count as u32,
+            list,
+            found,
+            values: values.to_vec(),
+            body,
+        }));
+    }
+
+    /// Elements of the list of [`Builder::nonzero`].
+    pub fn list_len(count: usize, values: usize) -> usize {
+        2 * (count + 2 * values)
     }
 
     /// The next dimension of a group's items; all of them come behind the parallel space and

@@ -2,7 +2,7 @@
 //! of any lane count are cut into 128-bit pieces, the widest that Cranelift has on x86-64.
 
 use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
-use crate::streams::{Node, Place, Pointer, Streams, resolve};
+use crate::streams::{Node, Place, Pointer, Streams, Turns, resolve};
 use crate::target::Target;
 use crate::verify::Verified;
 use alexc_runtime::program::KernelCode;
@@ -218,8 +218,85 @@ impl<'a> Emitter<'a> {
                     self.b.seal_block(after);
                     self.b.switch_to_block(after);
                 }
+                Node::Nonzero(turns) => self.nonzero(turns),
             }
         }
+    }
+
+    /// A list of the nonzero elements and their indices, then a loop over it. Each element is
+    /// written down, and the next one over it if it was zero.
+    fn nonzero(&mut self, turns: &Turns<'_>) {
+        let flags = self.flags;
+        let indices = turns.of.half_list() as i32 * 4;
+        let list = self.pointer(turns.list.pointer);
+        let end = self.b.declare_var(types::I64);
+        let counter = self.b.declare_var(types::I64);
+        let zero = self.b.ins().iconst(types::I64, 0);
+        self.b.def_var(end, list);
+        self.b.def_var(counter, zero);
+        let from = self.pointer(turns.from.pointer);
+        let find = self.b.create_block();
+        let found = self.b.create_block();
+        self.b.ins().jump(find, &[]);
+        self.b.switch_to_block(find);
+        let (at, index) = (self.b.use_var(end), self.b.use_var(counter));
+        let bytes = self.b.ins().imul_imm_s(index, 4);
+        let source = self.b.ins().iadd(from, bytes);
+        let bits = self.b.ins().load(types::I32, flags, source, turns.from.displacement_bytes);
+        let narrow = self.b.ins().ireduce(types::I32, index);
+        self.b.ins().store(flags, bits, at, 0);
+        self.b.ins().store(flags, narrow, at, indices);
+        // Without its sign, so that -0 is zero.
+        let size = self.b.ins().ishl_imm_u(bits, 1);
+        let is_kept = self.b.ins().icmp_imm_u(IntCC::NotEqual, size, 0);
+        let step = self.b.ins().uextend(types::I64, is_kept);
+        let step = self.b.ins().imul_imm_s(step, 4);
+        let next = self.b.ins().iadd(at, step);
+        self.b.def_var(end, next);
+        let index = self.b.ins().iadd_imm_s(index, 1);
+        self.b.def_var(counter, index);
+        let count = self.b.ins().iconst(types::I64, i64::from(turns.of.count));
+        let more = self.b.ins().icmp(IntCC::UnsignedLessThan, index, count);
+        self.b.ins().brif(more, find, &[], found, &[]);
+        self.b.seal_block(find);
+        self.b.seal_block(found);
+        self.b.switch_to_block(found);
+        let last = self.b.use_var(end);
+        let nothing = self.b.ins().iconst(types::I32, 0);
+        for missing in 0..turns.of.found.len() as i32 {
+            self.b.ins().store(flags, nothing, last, 4 * missing);
+            self.b.ins().store(flags, nothing, last, indices + 4 * missing);
+        }
+
+        let cursor = self.b.declare_var(types::I64);
+        self.b.def_var(cursor, list);
+        let turn = self.b.create_block();
+        let after = self.b.create_block();
+        let any = self.b.ins().icmp(IntCC::UnsignedLessThan, list, last);
+        self.b.ins().brif(any, turn, &[], after, &[]);
+        self.b.switch_to_block(turn);
+        let at = self.b.use_var(cursor);
+        for &(index, lead) in &turns.leads {
+            let entry = self.b.ins().load(types::I32, flags, at, indices + 4 * index as i32);
+            let entry = self.b.ins().uextend(types::I64, entry);
+            let bytes = self.b.ins().imul_imm_s(entry, lead.step_bytes);
+            let from = self.pointer(lead.from);
+            let pointer = self.b.ins().iadd(from, bytes);
+            self.b.def_var(self.pointers[lead.pointer.0 as usize], pointer);
+        }
+        for (index, &value) in turns.of.values.iter().enumerate() {
+            let element = self.b.ins().load(types::F32, flags, at, 4 * index as i32);
+            self.spread(value, element);
+        }
+        self.nodes(&turns.body);
+        let at = self.b.use_var(cursor);
+        let at = self.b.ins().iadd_imm_s(at, 4 * turns.of.values.len() as i64);
+        self.b.def_var(cursor, at);
+        let more = self.b.ins().icmp(IntCC::UnsignedLessThan, at, last);
+        self.b.ins().brif(more, turn, &[], after, &[]);
+        self.b.seal_block(turn);
+        self.b.seal_block(after);
+        self.b.switch_to_block(after);
     }
 
     fn read(&mut self, reg: Reg) -> Vec<Value> {

@@ -39,6 +39,7 @@ impl Bounds {
                         }
                     };
                 }
+                Stmt::Nonzero(nonzero) => self.body(&nonzero.body),
                 Stmt::Inst(_) | Stmt::Barrier => {}
             }
         }
@@ -255,7 +256,8 @@ impl<'k> Walk<'k> {
                         self.store(addr, self.kernel.lanes(*src))?;
                     }
                 }
-                Stmt::Inst(_) | Stmt::Barrier => {}
+                // In plain kernels only, which are not followed like this.
+                Stmt::Inst(_) | Stmt::Barrier | Stmt::Nonzero(_) => {}
             }
         }
         self.lets.truncate(named);

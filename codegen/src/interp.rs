@@ -6,7 +6,7 @@
 
 mod group;
 
-use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
+use crate::ir::{Access, Addr, Binary, DType, Inst, Kernel, Nonzero, Reduce, Reg, Stmt, Unary};
 use crate::mma::round_tf32;
 use crate::verify::InBounds;
 use std::collections::HashMap;
@@ -146,6 +146,26 @@ pub struct Flat<'k> {
     /// Of each parallel dimension its steps, outermost first.
     parallel: Vec<Range<usize>>,
     sums: usize,
+    /// The loops over nonzero elements.
+    nonzero: Vec<Turns<'k>>,
+}
+
+/// A loop over nonzero elements.
+#[derive(Debug)]
+struct Turns<'k> {
+    of: &'k Nonzero,
+    /// For each index of [`Nonzero::found`] its steps.
+    steps: Vec<Range<usize>>,
+}
+
+/// Where such a loop is.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    values: Vec<(u32, f32)>,
+    /// The first of those whose turn is next.
+    next: usize,
+    /// The values that the variables have.
+    vars: Vec<i64>,
 }
 
 /// A loop's next iteration adds `by` to a stride sum.
@@ -158,20 +178,93 @@ struct Step {
 /// Registers are numbers of slots in the register file, all 16 lanes wide.
 #[derive(Debug, Clone)]
 enum Op {
-    Const { dst: Reg, value: f32 },
-    Load { dst: Reg, lanes: u8, from: Memory },
-    Splat { dst: Reg, from: Memory },
-    Broadcast { dst: Reg, src: Reg },
-    Lane { dst: Reg, src: Reg, lane: u8 },
-    Join { dst: Reg, src: [Reg; 4] },
-    Store { src: Reg, lanes: u8, to: Memory },
-    Unary { op: Unary, lanes: u8, dst: Reg, src: Reg },
-    Binary { op: Binary, lanes: u8, dst: Reg, a: Reg, b: Reg },
-    Fma { lanes: u8, dst: Reg, a: Reg, b: Reg, c: Reg },
-    Reduce { op: Reduce, lanes: u8, dst: Reg, src: Reg },
-    Tf32 { lanes: u8, dst: Reg, src: Reg },
-    Begin { count: u32, depth: usize },
-    End { depth: usize, body: usize, count: u32, steps: Range<usize> },
+    Const {
+        dst: Reg,
+        value: f32,
+    },
+    Load {
+        dst: Reg,
+        lanes: u8,
+        from: Memory,
+    },
+    Splat {
+        dst: Reg,
+        from: Memory,
+    },
+    Broadcast {
+        dst: Reg,
+        src: Reg,
+    },
+    Lane {
+        dst: Reg,
+        src: Reg,
+        lane: u8,
+    },
+    Join {
+        dst: Reg,
+        src: [Reg; 4],
+    },
+    Store {
+        src: Reg,
+        lanes: u8,
+        to: Memory,
+    },
+    Unary {
+        op: Unary,
+        lanes: u8,
+        dst: Reg,
+        src: Reg,
+    },
+    Binary {
+        op: Binary,
+        lanes: u8,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Fma {
+        lanes: u8,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    Reduce {
+        op: Reduce,
+        lanes: u8,
+        dst: Reg,
+        src: Reg,
+    },
+    Tf32 {
+        lanes: u8,
+        dst: Reg,
+        src: Reg,
+    },
+    /// Finds the elements that are not zero.
+    Find {
+        nonzero: usize,
+        from: Memory,
+        count: u32,
+    },
+    /// The turn of the next of them, if there are any; goes on behind the loop otherwise.
+    Turn {
+        nonzero: usize,
+        behind: usize,
+    },
+    /// Back to the turn of others.
+    Again {
+        turn: usize,
+    },
+    Begin {
+        count: u32,
+        depth: usize,
+    },
+    End {
+        depth: usize,
+        body: usize,
+        count: u32,
+        steps: Range<usize>,
+    },
 }
 
 /// An address: a stride sum and a constant.
@@ -189,9 +282,10 @@ impl<'k> Flat<'k> {
     /// Flattens a kernel.
     pub fn new(kernel: &'k InBounds) -> Self {
         let kernel: &'k Kernel = kernel;
-        let mut flattening = Flattening { kernel, ops: Vec::new(), sums: HashMap::new() };
+        let mut flattening =
+            Flattening { kernel, ops: Vec::new(), sums: HashMap::new(), nonzero: Vec::new() };
         flattening.body(&kernel.body, 0);
-        let Flattening { mut ops, sums, .. } = flattening;
+        let Flattening { mut ops, sums, nonzero, .. } = flattening;
 
         // Only now are all sums known, and with them what each loop advances.
         let mut steps_of = vec![Vec::new(); kernel.vars.len()];
@@ -217,7 +311,10 @@ impl<'k> Flat<'k> {
         }
         let parallel =
             kernel.parallel.iter().map(|d| ranges[usize::from(d.var.0)].clone()).collect();
-        Flat { kernel, ops, steps, parallel, sums: sums.len() }
+        let steps_of =
+            |of: &Nonzero| of.found.iter().map(|var| ranges[usize::from(var.0)].clone()).collect();
+        let nonzero = nonzero.into_iter().map(|of| Turns { of, steps: steps_of(of) }).collect();
+        Flat { kernel, ops, steps, parallel, sums: sums.len(), nonzero }
     }
 
     /// See [`run`].
@@ -227,6 +324,7 @@ impl<'k> Flat<'k> {
             regs: vec![[f32::NAN; WIDTH]; self.kernel.regs.len()],
             sums: vec![0; self.sums],
             left: Vec::new(),
+            found: vec![Found::default(); self.nonzero.len()],
         };
         for iteration in range {
             state.regs.fill([f32::NAN; WIDTH]);
@@ -270,6 +368,24 @@ impl<'k> Flat<'k> {
                         steps.iter().for_each(|s| state.sums[s.sum] -= s.by * back);
                     }
                 }
+                Op::Find { nonzero, from, count } => {
+                    let at = state.at(from);
+                    let found = &mut state.found[nonzero];
+                    found.values.clear();
+                    // The verifier lets only f32 be looked through.
+                    if let Data::F32(values) = &buffers[from.buffer] {
+                        let all = (0..count).zip(values[at..][..count as usize].iter().copied());
+                        found.values.extend(all.filter(|&(_, value)| value != 0.0));
+                    }
+                    found.next = 0;
+                    found.vars = vec![0; self.nonzero[nonzero].of.found.len()];
+                }
+                Op::Turn { nonzero, behind } => {
+                    if !self.turn(nonzero, state) {
+                        next = behind;
+                    }
+                }
+                Op::Again { turn } => next = turn,
                 Op::Load { dst, lanes, from } => {
                     let at = state.at(from);
                     let out = &mut state.regs[dst.0 as usize];
@@ -298,6 +414,29 @@ impl<'k> Flat<'k> {
                 ref op => compute(op, &mut state.regs),
             }
         }
+    }
+}
+
+impl Flat<'_> {
+    /// Gives the indices and values of a loop over nonzero elements those of its next turn; false
+    /// if there is none.
+    fn turn(&self, number: usize, state: &mut State) -> bool {
+        let Turns { of, steps } = &self.nonzero[number];
+        let State { regs, sums, found, .. } = state;
+        let found = &mut found[number];
+        let goes_on = found.next < found.values.len();
+        for (slot, steps) in steps.iter().enumerate() {
+            let entry = found.values.get(found.next + slot).filter(|_| goes_on);
+            let (index, value) = entry.copied().unwrap_or((0, 0.0));
+            let by = i64::from(index) - found.vars[slot];
+            self.steps[steps.clone()].iter().for_each(|step| sums[step.sum] += step.by * by);
+            found.vars[slot] = i64::from(index);
+            if let Some(reg) = of.values.get(slot).filter(|_| goes_on) {
+                regs[reg.0 as usize] = [value; WIDTH];
+            }
+        }
+        found.next += of.values.len();
+        goes_on
     }
 }
 
@@ -390,6 +529,9 @@ fn compute(op: &Op, regs: &mut [Lanes]) {
         Op::Load { .. }
         | Op::Splat { .. }
         | Op::Store { .. }
+        | Op::Find { .. }
+        | Op::Turn { .. }
+        | Op::Again { .. }
         | Op::Begin { .. }
         | Op::End { .. } => {}
     }
@@ -428,6 +570,8 @@ struct State {
     sums: Vec<i64>,
     /// Iterations left of the open loops, outermost first.
     left: Vec<u32>,
+    /// For each loop over nonzero elements.
+    found: Vec<Found>,
 }
 
 impl State {
@@ -442,6 +586,7 @@ struct Flattening<'k> {
     ops: Vec<Op>,
     /// Numbers of the stride sums.
     sums: HashMap<&'k [(crate::ir::Var, i64)], usize>,
+    nonzero: Vec<&'k Nonzero>,
 }
 
 impl<'k> Flattening<'k> {
@@ -462,6 +607,18 @@ impl<'k> Flattening<'k> {
                     let var = usize::from(var.0);
                     let (count, steps) = (*count, var..var);
                     self.ops.push(Op::End { depth, body: start, count, steps });
+                }
+                Stmt::Nonzero(of) => {
+                    let nonzero = self.nonzero.len();
+                    self.nonzero.push(of);
+                    let from = self.memory(&of.from);
+                    self.ops.push(Op::Find { nonzero, from, count: of.count });
+                    let turn = self.ops.len();
+                    self.ops.push(Op::Turn { nonzero, behind: 0 });
+                    self.body(&of.body, depth);
+                    self.ops.push(Op::Again { turn });
+                    let behind = self.ops.len();
+                    self.ops[turn] = Op::Turn { nonzero, behind };
                 }
                 // `run` gives kernels with these to `group`.
                 Stmt::Let { .. } | Stmt::Barrier => {}

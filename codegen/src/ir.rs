@@ -390,8 +390,52 @@ pub enum Stmt {
         value: Index,
     },
     /// No item of the group goes on before all are here and see what the others stored in shared
-    /// buffers. Nothing in a kernel is conditional, so all items meet the same barriers.
+    /// buffers. Nothing around one is conditional, so all items meet the same barriers.
     Barrier,
+    /// A loop over the elements of memory that are not zero.
+    Nonzero(Nonzero),
+}
+
+/// `body` for the elements `0..count` of a run of memory that are not zero (a NaN is not), in
+/// ascending order and several at a time, all known before the first ones' turn. It may run zero
+/// times: a register that it writes counts as unwritten behind it.
+///
+/// What ReLU leaves is zero in many places, and a product with zero need not be computed, nor its
+/// other factor be loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nonzero {
+    /// The first of them, f32, not conditional.
+    pub from: Addr,
+    /// How many there are; at least 1.
+    pub count: u32,
+    /// Scratch of [`Nonzero::list_len`] elements that nothing else names: the values that were
+    /// found, then in the other half their indices.
+    pub list: BufferId,
+    /// Indices, below `count`: of the elements whose turn it is, as many as `values`, then of those
+    /// whose turn comes next. Where there are no more, 0.
+    pub found: Vec<Var>,
+    /// The elements whose turn it is, each in all lanes of a register. Where there are no more,
+    /// zero.
+    pub values: Vec<Reg>,
+    /// What is done with them.
+    pub body: Vec<Stmt>,
+}
+
+impl Nonzero {
+    /// Elements that its list must have.
+    pub fn list_len(&self) -> usize {
+        2 * self.half_list()
+    }
+
+    /// Where the indices begin. Behind the last value there is room for those that are missing.
+    pub fn half_list(&self) -> usize {
+        self.count as usize + self.found.len()
+    }
+
+    /// Times that the body runs if no element is zero.
+    pub fn most_times(&self) -> u32 {
+        self.count.div_ceil(self.values.len().max(1) as u32)
+    }
 }
 
 /// One dimension of the parallel index space.
@@ -444,7 +488,7 @@ impl Kernel {
                     Inst::Lane { .. } | Inst::Join { .. } | Inst::Tf32 { .. } | Inst::Mma { .. },
                 ) => false,
                 Stmt::Inst(inst) => inst.addr().is_none_or(|addr| addr.guards.is_empty()),
-                Stmt::For { body, .. } => plain(body),
+                Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) => plain(body),
                 Stmt::Let { .. } | Stmt::Barrier => false,
             })
         }
@@ -462,9 +506,16 @@ impl Kernel {
     pub fn trip_counts(&self) -> Vec<u32> {
         fn walk(body: &[Stmt], counts: &mut [u32]) {
             for stmt in body {
-                if let Stmt::For { var, count, body } = stmt {
-                    counts[usize::from(var.0)] = *count;
-                    walk(body, counts);
+                match stmt {
+                    Stmt::For { var, count, body } => {
+                        counts[usize::from(var.0)] = *count;
+                        walk(body, counts);
+                    }
+                    Stmt::Nonzero(Nonzero { count, found, body, .. }) => {
+                        found.iter().for_each(|var| counts[usize::from(var.0)] = *count);
+                        walk(body, counts);
+                    }
+                    Stmt::Inst(_) | Stmt::Let { .. } | Stmt::Barrier => {}
                 }
             }
         }
@@ -476,14 +527,42 @@ impl Kernel {
         counts
     }
 
+    /// Whether it passes over elements that are zero.
+    pub fn has_nonzero(&self) -> bool {
+        let mut has = false;
+        self.for_each_nonzero(&mut |_| has = true);
+        has
+    }
+
+    /// Calls `visit` on every loop over elements that are not zero.
+    pub fn for_each_nonzero<'a>(&'a self, visit: &mut impl FnMut(&'a Nonzero)) {
+        fn walk<'a>(body: &'a [Stmt], visit: &mut impl FnMut(&'a Nonzero)) {
+            for stmt in body {
+                match stmt {
+                    Stmt::For { body, .. } => walk(body, visit),
+                    Stmt::Nonzero(nonzero) => {
+                        visit(nonzero);
+                        walk(&nonzero.body, visit);
+                    }
+                    Stmt::Inst(_) | Stmt::Let { .. } | Stmt::Barrier => {}
+                }
+            }
+        }
+        walk(&self.body, visit);
+    }
+
     /// Calls `visit` on every instruction with the number of times that one run of the whole
-    /// parallel space executes it, by all items.
+    /// parallel space executes it, by all items: at most, for what is done with elements that are
+    /// not zero.
     pub fn for_each_inst<'a>(&'a self, visit: &mut impl FnMut(&'a Inst, u64)) {
         fn walk<'a>(body: &'a [Stmt], times: u64, visit: &mut impl FnMut(&'a Inst, u64)) {
             for stmt in body {
                 match stmt {
                     Stmt::Inst(inst) => visit(inst, times),
                     Stmt::For { count, body, .. } => walk(body, times * u64::from(*count), visit),
+                    Stmt::Nonzero(nonzero) => {
+                        walk(&nonzero.body, times * u64::from(nonzero.most_times()), visit);
+                    }
                     Stmt::Let { .. } | Stmt::Barrier => {}
                 }
             }

@@ -2,7 +2,7 @@
 //! later. What the parts store together is, bit for bit, what the whole stores.
 
 use crate::footprint::{self, Bounds, Cut};
-use crate::ir::{Addr, Index, IndexOp, Inst, Kernel, Stmt, Var};
+use crate::ir::{Addr, Index, IndexOp, Inst, Kernel, Nonzero, Stmt, Var};
 use crate::stats::{Touched, touched, whole_buffers};
 use std::ops::Range;
 
@@ -57,7 +57,8 @@ fn rename(body: &mut [Stmt], renamed: &impl Fn(Var) -> Var) {
                 *var = renamed(*var);
                 in_terms(&mut value.terms);
             }
-            Stmt::Inst(_) | Stmt::Barrier => {}
+            // Only plain kernels, which need no other names, have the last.
+            Stmt::Inst(_) | Stmt::Barrier | Stmt::Nonzero(_) => {}
         }
     }
     each_addr_here(body, &mut |addr, _| {
@@ -119,18 +120,22 @@ pub fn rebase(
     let bounds = Bounds::new(kernel);
     let mut moved = kernel.clone();
     let mut all = true;
-    each_addr(&mut moved.body, &mut |addr, is_hint| {
+    each_addr(&mut moved.body, &mut |addr, reach| {
         if usize::from(addr.buffer.0) != buffer {
             return;
         }
         // Hints may reach past the end: they go with any piece.
-        let any = pieces.first().filter(|_| is_hint);
+        let any = pieces.first().filter(|_| reach == Reach::Hint);
         let Some((low, high)) = bounds.of(addr) else {
             all = false;
             return;
         };
+        let behind = match reach {
+            Reach::Hint => 0,
+            Reach::Elements(count) => i64::from(count) - 1,
+        };
         let inside = |(piece, _): &&(Range<usize>, usize)| {
-            piece.start as i64 <= low && high < piece.end as i64
+            piece.start as i64 <= low && high + behind < piece.end as i64
         };
         match pieces.iter().find(inside).or(any) {
             Some((piece, to)) => addr.offset += *to as i64 - piece.start as i64,
@@ -144,10 +149,19 @@ pub fn rebase(
     all
 }
 
-/// Every address, and whether it is that of a prefetch.
-fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, bool)) {
+/// What lies at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nothing that is accessed.
+    Hint,
+    /// So many elements from there on; those of a vector count as its first.
+    Elements(u32),
+}
+
+/// Every address.
+fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, Reach)) {
     for stmt in body.iter_mut() {
-        if let Stmt::For { body, .. } = stmt {
+        if let Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) = stmt {
             each_addr(body, change);
         }
     }
@@ -155,13 +169,14 @@ fn each_addr(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, bool)) {
 }
 
 /// Outside of loops.
-fn each_addr_here(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, bool)) {
+fn each_addr_here(body: &mut [Stmt], change: &mut impl FnMut(&mut Addr, Reach)) {
     for stmt in body {
         match stmt {
             Stmt::Inst(
                 Inst::Load { addr, .. } | Inst::Splat { addr, .. } | Inst::Store { addr, .. },
-            ) => change(addr, false),
-            Stmt::Inst(Inst::Prefetch { addr }) => change(addr, true),
+            ) => change(addr, Reach::Elements(1)),
+            Stmt::Inst(Inst::Prefetch { addr }) => change(addr, Reach::Hint),
+            Stmt::Nonzero(Nonzero { from, count, .. }) => change(from, Reach::Elements(*count)),
             _ => {}
         }
     }

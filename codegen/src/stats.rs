@@ -1,7 +1,7 @@
 //! How much a kernel computes and touches, for profiles and dumps.
 
 use crate::footprint;
-use crate::ir::{Binary, Buffer, Inst, Kernel, Reduce, Unary, Var};
+use crate::ir::{Binary, Buffer, Inst, Kernel, Nonzero, Reduce, Stmt, Unary, Var};
 use crate::mma;
 use crate::pieces::Pieces;
 use crate::verify::Verified;
@@ -64,6 +64,15 @@ pub struct Touched {
     pub stores_exact: bool,
 }
 
+/// Whether a body stores to memory.
+fn stores(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Inst(inst) => matches!(inst, Inst::Store { .. }),
+        Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) => stores(body),
+        Stmt::Let { .. } | Stmt::Barrier => false,
+    })
+}
+
 /// What one run of a kernel's whole parallel space touches.
 pub fn touched(kernel: &Kernel) -> Touched {
     if !kernel.is_plain() {
@@ -89,6 +98,12 @@ pub fn touched(kernel: &Kernel) -> Touched {
         let buffer = usize::from(addr.buffer.0);
         let pieces = alike.entry((buffer, stored, &addr.terms)).or_default();
         pieces.0.push((addr.offset, addr.offset + i64::from(lanes)));
+    });
+    kernel.for_each_nonzero(&mut |Nonzero { from, count, body, .. }| {
+        let pieces = alike.entry((usize::from(from.buffer.0), false, &from.terms)).or_default();
+        pieces.0.push((from.offset, from.offset + i64::from(*count)));
+        // What it stores is stored only if there is an element that is not zero.
+        exact &= !stores(body);
     });
     let mut touched: BTreeMap<(usize, bool), Pieces> = BTreeMap::new();
     for ((buffer, stored, terms), pieces) in alike {

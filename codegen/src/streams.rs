@@ -5,7 +5,7 @@
 //! an iteration of the parallel space. A loop whose variable occurs in an address starts a pointer
 //! at the value of an outer one and steps it. Accesses that differ by a constant share everything.
 
-use crate::ir::{Addr, BufferId, Inst, Kernel, Stmt, Var};
+use crate::ir::{Addr, BufferId, Inst, Kernel, Nonzero, Stmt, Var};
 
 /// Index of a pointer of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,21 @@ pub(crate) struct Advance {
 pub(crate) enum Node<'k> {
     Inst(&'k Inst, Option<Place>),
     Loop { count: u32, advances: Vec<Advance>, body: Vec<Node<'k>> },
+    Nonzero(Turns<'k>),
+}
+
+/// A loop over nonzero elements.
+#[derive(Debug)]
+pub(crate) struct Turns<'k> {
+    pub(crate) of: &'k Nonzero,
+    /// The first of the elements.
+    pub(crate) from: Place,
+    /// The beginning of the list.
+    pub(crate) list: Place,
+    /// Pointers at what the indices lead to, each with the position of its index in
+    /// [`Nonzero::found`]: in each turn `from` and `step_bytes` for each unit of the index.
+    pub(crate) leads: Vec<(usize, Advance)>,
+    pub(crate) body: Vec<Node<'k>>,
 }
 
 /// A kernel with its addresses resolved.
@@ -83,6 +98,22 @@ impl<'k> Resolver<'k> {
                     let body = self.body(body);
                     let advances = self.open.pop().map(|(_, a)| a).unwrap_or_default();
                     Some(Node::Loop { count: *count, advances, body })
+                }
+                Stmt::Nonzero(of) => {
+                    let from = self.place(&of.from);
+                    let list =
+                        Addr { buffer: of.list, offset: 0, terms: Vec::new(), guards: Vec::new() };
+                    let list = self.place(&list);
+                    let outside = self.open.len();
+                    self.open.extend(of.found.iter().map(|&var| (var, Vec::new())));
+                    let body = self.body(&of.body);
+                    let leads = self.open.drain(outside..).enumerate();
+                    let leads = leads
+                        .flat_map(|(index, (_, advances))| {
+                            advances.into_iter().map(move |advance| (index, advance))
+                        })
+                        .collect();
+                    Some(Node::Nonzero(Turns { of, from, list, leads, body }))
                 }
                 // Emitters of machine code take only kernels without these.
                 Stmt::Let { .. } | Stmt::Barrier => None,

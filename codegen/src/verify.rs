@@ -7,6 +7,8 @@
 //! - every register is written before it is read, on every path;
 //! - groups are of at most 1024 items, and only groups have shared buffers and barriers;
 //! - products of warps are for groups of whole warps;
+//! - loops over nonzero elements have a list of their own that is long enough, and stand in kernels
+//!   without groups and conditions only;
 //! - loop variables belong to one loop each and are used only inside it;
 //! - addresses, extents and sizes do not overflow;
 //! - names are unique C identifiers, no loop and no buffer is empty.
@@ -24,9 +26,11 @@ mod race;
 
 pub use problem::{Place, Problem, VerifyError};
 
-use crate::ir::{Access, Addr, BufferId, DType, Index, IndexOp, Inst, Kernel, Reg, Stmt, Var};
+use crate::ir::{
+    Access, Addr, BufferId, DType, Index, IndexOp, Inst, Kernel, Nonzero, Reg, Stmt, Var,
+};
 use crate::mma::WARP;
-use crate::text::{InstText, LetText};
+use crate::text::{InstText, LetText, NonzeroText};
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
@@ -166,6 +170,7 @@ impl<'a> Verifier<'a> {
         if items > MAX_GROUP {
             self.error(Place::Parallel(0), Problem::LargeGroup { items });
         }
+        self.lists();
         self.body(&kernel.body, 0, extent);
         for name in kernel.vars.iter().skip(self.opened) {
             self.error(Place::Kernel, Problem::UnusedVar { var: name.clone() });
@@ -191,6 +196,46 @@ impl<'a> Verifier<'a> {
         seen.clear();
         for name in &kernel.vars {
             check("loop variable", Place::Kernel, name, &mut seen);
+        }
+    }
+
+    /// Checks that lists of nonzero elements are nothing but that.
+    fn lists(&mut self) {
+        fn count(body: &[Stmt], users: &mut [usize]) {
+            let mut one = |buffer: BufferId| {
+                if let Some(users) = users.get_mut(usize::from(buffer.0)) {
+                    *users += 1;
+                }
+            };
+            for stmt in body {
+                match stmt {
+                    Stmt::Inst(inst) => inst.addr().into_iter().for_each(|addr| one(addr.buffer)),
+                    Stmt::Nonzero(nonzero) => {
+                        one(nonzero.from.buffer);
+                        one(nonzero.list);
+                    }
+                    Stmt::For { .. } | Stmt::Let { .. } | Stmt::Barrier => {}
+                }
+            }
+            for stmt in body {
+                if let Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) = stmt {
+                    count(body, users);
+                }
+            }
+        }
+        let kernel = self.kernel;
+        let mut users = vec![0; kernel.buffers.len()];
+        count(&kernel.body, &mut users);
+        let mut lists = Vec::new();
+        kernel.for_each_nonzero(&mut |nonzero| lists.push(nonzero));
+        for nonzero in lists {
+            let id = usize::from(nonzero.list.0);
+            let Some(buffer) = kernel.buffers.get(id) else { continue };
+            let (needed, name) = (nonzero.list_len(), buffer.name.clone());
+            let scratch = buffer.access == Access::Local && buffer.dtype == DType::F32;
+            if !scratch || buffer.len < needed || users[id] != 1 {
+                self.error(Place::Buffer(id), Problem::List { buffer: name, needed });
+            }
         }
     }
 
@@ -303,6 +348,7 @@ impl<'a> Verifier<'a> {
                         *range = None;
                     }
                 }
+                Stmt::Nonzero(nonzero) => self.nonzero(number, nonzero, depth, outer),
                 Stmt::Let { var, value } => self.let_var(number, *var, value),
                 Stmt::Barrier => {
                     if self.kernel.items.is_empty() {
@@ -312,6 +358,60 @@ impl<'a> Verifier<'a> {
                     }
                 }
             }
+        }
+    }
+
+    fn nonzero(&mut self, number: usize, nonzero: &'a Nonzero, depth: usize, outer: u64) {
+        let Nonzero { from, count, list, found, values, body } = nonzero;
+        let text = NonzeroText { kernel: self.kernel, nonzero }.to_string();
+        let place = Place::Statement { number, loops: self.open.clone(), text };
+        let mut problems = Vec::new();
+        if !self.kernel.is_plain() {
+            problems.push(Problem::ConditionalNonzero);
+        }
+        if self.kernel.buffers.get(usize::from(list.0)).is_none() {
+            problems.push(Problem::NoSuch { what: "buffer", index: u32::from(list.0) });
+        }
+        if values.is_empty() || values.len() > found.len() {
+            problems.push(Problem::FewFound { values: values.len(), found: found.len() });
+        }
+        self.run_of_f32(from, *count, &mut problems);
+        // The body may not run: what is written in it is unwritten behind it.
+        let before = self.written.clone();
+        for &reg in values {
+            match self.written.get_mut(reg.0 as usize) {
+                Some(written) => *written = true,
+                None => problems.push(Problem::NoSuch { what: "register", index: reg.0 }),
+            }
+        }
+        for problem in problems {
+            self.error(place.clone(), problem);
+        }
+        let opened = self.open.len();
+        for &var in found {
+            self.open_loop(&place, var, *count);
+        }
+        let times = self.times(&place, outer, nonzero.most_times());
+        if depth < MAX_LOOP_DEPTH {
+            self.body(body, depth + 1, times);
+        } else {
+            self.error(place, Problem::TooDeep);
+        }
+        self.written = before;
+        self.open.truncate(opened);
+        for var in found {
+            if let Some(range) = self.range.get_mut(usize::from(var.0)) {
+                *range = None;
+            }
+        }
+    }
+
+    /// Checks a load of `count` elements.
+    fn run_of_f32(&mut self, from: &Addr, count: u32, problems: &mut Vec<Problem>) {
+        self.reach(Reach { verb: Some("load from"), width: count }, from, problems);
+        let dtype = self.kernel.buffers.get(usize::from(from.buffer.0)).map(|b| b.dtype);
+        if let Some(dtype) = dtype.filter(|&dtype| dtype != DType::F32) {
+            problems.push(Problem::NonzeroType { dtype });
         }
     }
 
@@ -388,42 +488,43 @@ impl<'a> Verifier<'a> {
     }
 
     fn address(&mut self, inst: &Inst, addr: &Addr, problems: &mut Vec<Problem>) {
+        let lanes = |reg: Reg| self.kernel.regs.get(reg.0 as usize).copied().unwrap_or(1);
+        let (verb, width) = match *inst {
+            Inst::Load { dst, .. } => (Some("load from"), lanes(dst)),
+            Inst::Splat { .. } => (Some("load from"), 1),
+            Inst::Store { src, .. } => (Some("store to"), lanes(src)),
+            _ => (None, 1),
+        };
+        self.reach(Reach { verb, width: u32::from(width.max(1)) }, addr, problems);
+    }
+
+    fn reach(&mut self, reach: Reach, addr: &Addr, problems: &mut Vec<Problem>) {
+        let Reach { verb, width } = reach;
         let BufferId(id) = addr.buffer;
         let Some(buffer) = self.kernel.buffers.get(usize::from(id)) else {
             problems.push(Problem::NoSuch { what: "buffer", index: u32::from(id) });
             return;
         };
         let name = || buffer.name.clone();
-        let verb = match inst {
-            Inst::Load { .. } | Inst::Splat { .. } if buffer.access == Access::Write => {
-                Some("load from")
-            }
-            Inst::Store { .. } if buffer.access == Access::Read => Some("store to"),
-            _ => None,
+        let forbidden = match buffer.access {
+            Access::Write => "load from",
+            Access::Read => "store to",
+            Access::ReadWrite | Access::Local | Access::Shared => "",
         };
-        if let Some(verb) = verb {
+        if let Some(verb) = verb.filter(|&verb| verb == forbidden) {
             problems.push(Problem::Access { verb, buffer: name(), access: buffer.access });
         }
-        if matches!(inst, Inst::Store { .. }) && buffer.dtype != DType::F32 {
+        if verb == Some("store to") && buffer.dtype != DType::F32 {
             problems.push(Problem::StoreType { buffer: name(), dtype: buffer.dtype });
         }
 
         let Some(Interval { low, high, reach }) = self.guarded(addr, problems) else { return };
-        let width = match *inst {
-            Inst::Load { dst: reg, .. } | Inst::Store { src: reg, .. } => {
-                self.kernel.regs.get(reg.0 as usize).copied().unwrap_or(1)
-            }
-            _ => 1,
-        };
-        let width = i128::from(width.max(1));
+        let width = i128::from(width);
         let high = high + width - 1;
         let bytes = buffer.dtype.bytes() as i128;
         if (reach + width).saturating_mul(bytes) > i128::from(i64::MAX) {
             problems.push(Problem::AddressOverflow);
-        } else if !matches!(inst, Inst::Prefetch { .. })
-            && buffer.len > 0
-            && (low < 0 || high >= buffer.len as i128)
-        {
+        } else if verb.is_some() && buffer.len > 0 && (low < 0 || high >= buffer.len as i128) {
             let len = buffer.len;
             problems.push(Problem::OutOfBounds { buffer: name(), low, high, len });
         }
@@ -489,6 +590,14 @@ impl<'a> Verifier<'a> {
         }
         (problems.len() == before).then_some(interval)
     }
+}
+
+/// What is done at an address.
+struct Reach {
+    /// "load from" or "store to"; nothing: a hint, which may lie anywhere.
+    verb: Option<&'static str>,
+    /// Elements from the address on.
+    width: u32,
 }
 
 struct Interval {

@@ -7,7 +7,7 @@
 mod common;
 
 use alexc_codegen::interp::{Data, run};
-use alexc_codegen::ir::{Access, Addr, BufferId, DType, Inst, Kernel, Reg, Stmt};
+use alexc_codegen::ir::{Access, DType, Kernel};
 use alexc_codegen::target::Target;
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
@@ -20,28 +20,6 @@ use alexc_runtime::session::Session;
 use alexc_runtime::weights::Weights;
 use proptest::prelude::*;
 use std::sync::Arc;
-
-/// Scratch begins undefined; in these kernels it begins as NaN, as in the interpreter.
-fn define_scratch(kernel: &mut Kernel) {
-    const LANES: usize = 8;
-    let nan = Reg(kernel.regs.len() as u32);
-    kernel.regs.push(LANES as u8);
-    let mut start = vec![Stmt::Inst(Inst::Const { dst: nan, value: f32::NAN })];
-    for (id, buffer) in kernel.buffers.iter().enumerate() {
-        if buffer.access == Access::Local {
-            for offset in (0..buffer.len as i64).step_by(LANES) {
-                let addr = Addr {
-                    buffer: BufferId(id as u16),
-                    offset,
-                    terms: Vec::new(),
-                    guards: Vec::new(),
-                };
-                start.push(Stmt::Inst(Inst::Store { addr, src: nan }));
-            }
-        }
-    }
-    kernel.body.splice(0..0, start);
-}
 
 /// A kernel that copies the first of its two buffers to the second.
 fn copy(name: &str, len: usize) -> Verified {
@@ -170,7 +148,7 @@ fn assert_agrees(
     runs: bool,
     emit: &dyn Fn(&Verified) -> KernelCode,
 ) -> Result<(), TestCaseError> {
-    define_scratch(&mut kernel);
+    common::define_scratch(&mut kernel);
     let data = common::data(&kernel, seed);
     let harness = Harness::new(&kernel, &data, emit);
     if !runs {

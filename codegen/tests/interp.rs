@@ -4,7 +4,7 @@ mod common;
 
 use alexc_codegen::builder::Builder;
 use alexc_codegen::interp::{Data, InterpError, run};
-use alexc_codegen::ir::{Access, Addr, Binary, DType, Inst, Kernel, Reduce, Stmt, Unary};
+use alexc_codegen::ir::{Access, Addr, Binary, DType, Inst, Kernel, Nonzero, Reduce, Stmt, Unary};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
 use proptest::prelude::*;
@@ -269,8 +269,24 @@ impl Walk<'_> {
                         self.body(body);
                     }
                 }
+                Stmt::Nonzero(nonzero) => self.nonzero(nonzero),
                 Stmt::Let { .. } | Stmt::Barrier => {}
             }
+        }
+    }
+
+    fn nonzero(&mut self, nonzero: &Nonzero) {
+        let elements = (0..nonzero.count).map(|i| (i, self.element(&nonzero.from, i as usize)));
+        let kept: Vec<(u32, f32)> = elements.filter(|&(_, x)| x != 0.0).collect();
+        for first in (0..kept.len()).step_by(nonzero.values.len()) {
+            let entry = |slot: usize| kept.get(first + slot).copied().unwrap_or((0, 0.0));
+            for (slot, var) in nonzero.found.iter().enumerate() {
+                self.vars[usize::from(var.0)] = i64::from(entry(slot).0);
+            }
+            for (slot, reg) in nonzero.values.iter().enumerate() {
+                self.regs[reg.0 as usize].fill(entry(slot).1);
+            }
+            self.body(&nonzero.body);
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexc_codegen::ir::{Access, Addr, Inst, Kernel, Stmt, Var};
+use alexc_codegen::ir::{Access, Addr, Inst, Kernel, Nonzero, Stmt, Var};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Problem, verify};
 use proptest::prelude::*;
@@ -35,6 +35,18 @@ fn races(kernel: &Kernel) -> bool {
                         walk(kernel, body, vars, touch);
                     }
                     continue;
+                }
+                // Whatever is found.
+                Stmt::Nonzero(Nonzero { from, count, found, body, .. }) => {
+                    for number in 0..count.pow(found.len() as u32) {
+                        let mut rest = number;
+                        for Var(var) in found {
+                            vars[usize::from(*var)] = i64::from(rest % count);
+                            rest /= count;
+                        }
+                        walk(kernel, body, vars, touch);
+                    }
+                    (from, *count as u8, false)
                 }
                 Stmt::Inst(Inst::Load { dst, addr }) => (addr, kernel.lanes(*dst), false),
                 Stmt::Inst(Inst::Splat { addr, .. }) => (addr, 1, false),
@@ -81,6 +93,10 @@ fn shrink_strides(kernel: &mut Kernel, choices: &[u8], alike: bool) {
         for stmt in body {
             match stmt {
                 Stmt::For { body, .. } => walk(body, visit),
+                Stmt::Nonzero(Nonzero { from, body, .. }) => {
+                    visit(from);
+                    walk(body, visit);
+                }
                 Stmt::Inst(Inst::Load { addr, .. } | Inst::Store { addr, .. }) => visit(addr),
                 Stmt::Inst(_) => {}
                 Stmt::Let { .. } | Stmt::Barrier => {}

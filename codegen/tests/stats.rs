@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexc_codegen::ir::{Inst, Stmt, Var};
+use alexc_codegen::ir::{Inst, Nonzero, Stmt, Var};
 use alexc_codegen::stats::{Footprint, stats};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
@@ -69,8 +69,20 @@ fn touched(kernel: &Verified) -> Vec<Footprint> {
         mark: &mut impl FnMut(usize, bool, i64),
     ) {
         for stmt in body {
-            let (inst, addr, lanes) = match stmt {
+            let (stored, addr, lanes) = match stmt {
                 Stmt::Let { .. } | Stmt::Barrier => continue,
+                // Whatever is found.
+                Stmt::Nonzero(Nonzero { from, count, found, body, .. }) => {
+                    for number in 0..count.pow(found.len() as u32) {
+                        let mut rest = number;
+                        for Var(var) in found {
+                            vars[usize::from(*var)] = i64::from(rest % count);
+                            rest /= count;
+                        }
+                        walk(kernel, body, vars, mark);
+                    }
+                    (false, from, *count as u8)
+                }
                 Stmt::For { var: Var(var), count, body } => {
                     for value in 0..*count {
                         vars[usize::from(*var)] = i64::from(value);
@@ -79,15 +91,14 @@ fn touched(kernel: &Verified) -> Vec<Footprint> {
                     continue;
                 }
                 Stmt::Inst(inst) => match inst {
-                    Inst::Load { dst, addr } => (inst, addr, kernel.lanes(*dst)),
-                    Inst::Splat { addr, .. } => (inst, addr, 1),
-                    Inst::Store { addr, src } => (inst, addr, kernel.lanes(*src)),
+                    Inst::Load { dst, addr } => (false, addr, kernel.lanes(*dst)),
+                    Inst::Splat { addr, .. } => (false, addr, 1),
+                    Inst::Store { addr, src } => (true, addr, kernel.lanes(*src)),
                     _ => continue,
                 },
             };
             let terms = addr.terms.iter().map(|&(Var(v), c)| c * vars[usize::from(v)]);
             let first = addr.offset + terms.sum::<i64>();
-            let stored = matches!(inst, Inst::Store { .. });
             for lane in 0..i64::from(lanes) {
                 mark(usize::from(addr.buffer.0), stored, first + lane);
             }

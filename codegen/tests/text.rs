@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexc_codegen::ir::{Inst, Kernel, Stmt};
+use alexc_codegen::ir::{Inst, Kernel, Nonzero, Stmt};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::verify;
 use proptest::prelude::*;
@@ -17,7 +17,9 @@ fn constants(body: &mut [Stmt]) -> Vec<u32> {
                 *value = 0.0;
             }
             Stmt::Inst(_) => {}
-            Stmt::For { body, .. } => bits.extend(constants(body)),
+            Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) => {
+                bits.extend(constants(body));
+            }
             Stmt::Let { .. } | Stmt::Barrier => {}
         }
     }

@@ -202,7 +202,8 @@ pub fn prepare(graph: &Graph, options: &Options, shape: Shape) -> Result<Prepare
     let (algorithms, layouts, lowered) = match shape {
         Shape::Vectors(vectors) => {
             let choices = [&options.overrides[..], &options.tuned].concat();
-            let algorithms = algorithm::choose(&fused, options.math, &choices, dtype)?;
+            let algorithms =
+                algorithm::choose(&fused, options.math, &choices, dtype, !options.halves)?;
             let layouts = layout::assign(&fused, &algorithms);
             let lowered =
                 lower::lower(&fused, &algorithms, &layouts, vectors, dtype, options.halves);

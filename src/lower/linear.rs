@@ -27,7 +27,7 @@ impl Lowering<'_> {
         let out_blocks = output.layout.blocks();
         let sizes = [il.c, il.h * il.w, il.block];
         let LinearPacks { weights, dtype, scales, bias } =
-            self.linear_packs(linear, sizes, out_blocks * BLOCK);
+            self.linear_packs(linear, sizes, BLOCK, out_blocks * BLOCK);
 
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);

@@ -11,6 +11,7 @@ pub mod gpu;
 mod linear;
 mod lrn;
 mod math;
+mod nonzero;
 pub mod pack;
 pub mod packed;
 mod parts;
@@ -270,15 +271,17 @@ impl Lowering<'_> {
     }
 
     /// What a linear layer needs, for inputs of `pixels` pixels of `channels` channels in blocks of
-    /// `in_block`, and with `len` elements of bias.
+    /// `in_block`, in panels of `width` outputs and with `len` elements of bias.
     fn linear_packs(
         &mut self,
         linear: &Linear,
         [channels, pixels, in_block]: [usize; 3],
+        width: usize,
         len: usize,
     ) -> LinearPacks {
         let dtype = self.weights;
-        let pack = Pack::Linear { weight: linear.weight.clone(), channels, pixels, in_block };
+        let weight = linear.weight.clone();
+        let pack = Pack::Linear { weight, channels, pixels, in_block, width };
         let scales = (dtype == DType::I8).then(|| self.scales(&pack, dtype));
         let weights = self.pack_as(pack, dtype);
         let bias = self.pack(Pack::Bias { bias: linear.bias.clone(), batch_norm: None, len });
@@ -317,9 +320,15 @@ impl Lowering<'_> {
             }
             Op::Linear(linear) => {
                 let whole = Layout { halo: Padding::default(), ..output.layout };
-                self.lower_fused(node, &linear.epilogue, whole, |this, out, prefix| {
-                    this.linear(linear, input, out, prefix);
-                });
+                self.lower_fused(
+                    node,
+                    &linear.epilogue,
+                    whole,
+                    |this, out, prefix| match algorithm {
+                        Algorithm::Nonzero => this.linear_nonzero(linear, input, out, prefix),
+                        _ => this.linear(linear, input, out, prefix),
+                    },
+                );
             }
             Op::Pool(pool) => self.pool(pool, input, output),
             Op::Lrn(lrn) => self.lrn(lrn, input, output),
@@ -350,7 +359,7 @@ impl Lowering<'_> {
         fused: &[Fused],
     ) {
         let tiles = match algorithm {
-            Algorithm::Direct => None,
+            Algorithm::Direct | Algorithm::Nonzero => None,
             Algorithm::Winograd { m } => algorithm::winograd(conv, m),
             Algorithm::SpaceToDepth { m } => {
                 if let Some(folded) = SpaceToDepth::new(conv, shape, m) {

@@ -61,7 +61,7 @@ pub enum Pack {
         len: usize,
     },
     /// A matrix over a blocked activation:
-    /// `[output block][input block][pixel][input lane][BLOCK outputs]`.
+    /// `[panel][input block][pixel][input lane][width outputs]`.
     Linear {
         /// `[out_features, channels * pixels]`.
         weight: Tensor,
@@ -71,6 +71,8 @@ pub enum Pack {
         pixels: usize,
         /// Channels of an input block.
         in_block: usize,
+        /// Outputs of a panel, a multiple of [`BLOCK`].
+        width: usize,
     },
     /// For weights in integers: what one step stands for, for each output of each run of this pack.
     Scales {
@@ -147,8 +149,17 @@ impl Pack {
             _ => return None,
         };
         let len = weight.len() / weight.shape[0];
-        let last = ((part + 1) * BLOCK).min(weight.shape[0]);
-        Some((weight, part * BLOCK * len..last * len))
+        let outputs = |part: usize| (part * self.part_outputs()).min(weight.shape[0]);
+        Some((weight, outputs(part) * len..outputs(part + 1) * len))
+    }
+
+    /// Outputs of a part.
+    pub(super) fn part_outputs(&self) -> usize {
+        match self {
+            Pack::Linear { width, .. } => *width,
+            Pack::Scales { of, .. } => of.part_outputs(),
+            _ => BLOCK,
+        }
     }
 
     /// Elements of one part.
@@ -160,10 +171,10 @@ impl Pack {
             Pack::Winograd { in_block, in_blocks, .. } => {
                 self.runs() * in_blocks * in_block * BLOCK
             }
-            Pack::Linear { channels, pixels, in_block, .. } => {
-                channels.div_ceil(*in_block) * pixels * in_block * BLOCK
+            Pack::Linear { channels, pixels, in_block, width, .. } => {
+                channels.div_ceil(*in_block) * pixels * in_block * width
             }
-            Pack::Scales { of, .. } => of.runs() * BLOCK,
+            Pack::Scales { of, .. } => of.runs() * of.part_outputs(),
             Pack::Bias { len, .. }
             | Pack::BatchNormScale { len, .. }
             | Pack::BatchNormShift { len, .. } => *len,
@@ -174,7 +185,7 @@ impl Pack {
     pub fn parts(&self) -> usize {
         match self {
             Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
-            Pack::Linear { weight, .. } => weight.shape[0].div_ceil(BLOCK),
+            Pack::Linear { weight, .. } => weight.shape[0].div_ceil(self.part_outputs()),
             Pack::Scales { of, .. } => of.parts(),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
         }
@@ -266,19 +277,20 @@ impl Pack {
                     }
                 }
             }
-            Pack::Linear { weight, channels, pixels, in_block } => {
+            Pack::Linear { weight, channels, pixels, in_block, width } => {
                 let inputs = weight.shape[1];
-                let first = part * BLOCK;
-                let lanes = BLOCK.min(weight.shape[0] - first);
-                let matrix = source.slice(weight, first * inputs..(first + lanes) * inputs);
-                transpose_panel(&matrix, lanes, [*channels, *pixels, *in_block], out);
+                let first = part * width;
+                let last = (first + width).min(weight.shape[0]);
+                let matrix = source.slice(weight, first * inputs..last * inputs);
+                transpose_panel(&matrix, [*channels, *pixels, *in_block], *width, out);
             }
             Pack::Scales { of, dtype } => {
                 let mut values = vec![0.0; of.part_len()];
                 of.write(part, source, &mut values);
-                let runs = values.chunks_exact(values.len() / of.runs());
-                for (out, run) in out.chunks_exact_mut(BLOCK).zip(runs) {
-                    out.copy_from_slice(&packed::scales(run, packed::most_steps(*dtype)));
+                let (runs, width) = (of.runs(), of.part_outputs());
+                let runs = values.chunks_exact(values.len() / runs);
+                for (out, run) in out.chunks_exact_mut(width).zip(runs) {
+                    out.copy_from_slice(&packed::scales(run, width, packed::most_steps(*dtype)));
                 }
             }
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
@@ -379,16 +391,17 @@ fn add_scaled(total: &mut [f64; BLOCK], factor: f64, values: &[f64; BLOCK]) {
     }
 }
 
-/// `lanes` rows of a matrix, each `[channels][pixels]`, to
-/// `[input block][pixel][input lane][BLOCK]`.
+/// Rows of a matrix, each `[channels][pixels]`, to `[input block][pixel][input lane][width]`; those
+/// that it does not have are zero.
 ///
 /// Rows of the matrix are often a multiple of 4096 bytes apart, so that the same column of all of
 /// them falls into one set of the first-level cache. A block of columns is copied side by side
-/// first, which reads memory in order too.
+/// first, which reads memory in order too. Of a wide panel one block of columns is finished before
+/// the next, while its pages are known.
 fn transpose_panel(
     matrix: &[f32],
-    lanes: usize,
     [channels, pixels, in_block]: [usize; 3],
+    width: usize,
     out: &mut [f32],
 ) {
     /// Keeps the copied rows out of one another's cache sets.
@@ -396,22 +409,28 @@ fn transpose_panel(
     let inputs = channels * pixels;
     let stride = in_block * pixels + GAP;
     let mut side_by_side = vec![0.0f32; BLOCK * stride];
-    for (block, out) in out.chunks_exact_mut(in_block * pixels * BLOCK).enumerate() {
+    for (block, out) in out.chunks_exact_mut(in_block * pixels * width).enumerate() {
         let first = block * in_block;
         let here = in_block.min(channels - first);
-        for (o, row) in matrix.chunks_exact(inputs).enumerate().take(lanes) {
-            let columns = &row[first * pixels..(first + here) * pixels];
-            side_by_side[o * stride..][..columns.len()].copy_from_slice(columns);
-        }
-        for (pixel, out) in out.chunks_exact_mut(in_block * BLOCK).enumerate() {
-            for (lane, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-                if lane >= here {
-                    out.fill(0.0);
-                    continue;
+        let mut rows = matrix.chunks_exact(inputs);
+        for output in (0..width).step_by(BLOCK) {
+            for to in side_by_side.chunks_exact_mut(stride) {
+                let to = &mut to[..here * pixels];
+                match rows.next() {
+                    Some(row) => to.copy_from_slice(&row[first * pixels..][..to.len()]),
+                    None => to.fill(0.0),
                 }
-                // Rows that the matrix does not have stay zero from the beginning.
-                for (o, out) in out.iter_mut().enumerate() {
-                    *out = side_by_side[o * stride + lane * pixels + pixel];
+            }
+            for (pixel, out) in out.chunks_exact_mut(in_block * width).enumerate() {
+                for (lane, out) in out.chunks_exact_mut(width).enumerate() {
+                    let out = &mut out[output..output + BLOCK];
+                    if lane >= here {
+                        out.fill(0.0);
+                        continue;
+                    }
+                    for (o, out) in out.iter_mut().enumerate() {
+                        *out = side_by_side[o * stride + lane * pixels + pixel];
+                    }
                 }
             }
         }
@@ -438,7 +457,7 @@ mod tests {
     #[test]
     fn linear_follows_the_blocked_activation() {
         let weight = Tensor { name: "w".into(), shape: vec![17, 6] };
-        let pack = Pack::Linear { weight, channels: 3, pixels: 2, in_block: 16 };
+        let pack = Pack::Linear { weight, channels: 3, pixels: 2, in_block: 16, width: 16 };
         assert_eq!((pack.parts(), pack.part_len()), (2, 2 * 16 * 16));
         let mut out = vec![f32::NAN; pack.part_len()];
         pack.write(0, &Counting, &mut out);

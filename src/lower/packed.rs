@@ -2,7 +2,6 @@
 
 use super::pack::Pack;
 use crate::graph::Tensor;
-use crate::layout::BLOCK;
 use crate::weights::TensorSource;
 use alexc_codegen::ir::DType;
 use alexc_runtime::memory::cast_mut_f32;
@@ -69,8 +68,9 @@ impl Packed {
     fn steps(&self, values: &[f32]) -> impl Iterator<Item = f32> {
         let most = most_steps(self.dtype);
         values.chunks_exact(values.len() / self.pack.runs()).flat_map(move |run| {
-            let scales = scales(run, most);
-            run.iter().zip(scales.into_iter().cycle()).map(move |(&value, scale)| {
+            let scales = scales(run, self.pack.part_outputs(), most);
+            let scales = (0..run.len()).map(move |i| scales[i % scales.len()]);
+            run.iter().zip(scales).map(move |(&value, scale)| {
                 let steps = if scale > 0.0 { (value / scale).round() } else { 0.0 };
                 steps.clamp(-most, most)
             })
@@ -89,16 +89,16 @@ fn copy<const N: usize>(values: impl Iterator<Item = [u8; N]>, out: &mut [u8]) {
     }
 }
 
-/// What one step of an integer stands for, for each output of a panel: its largest weight is
-/// `most` steps.
-pub(super) fn scales(panel: &[f32], most: f32) -> [f32; BLOCK] {
-    let mut largest = [0.0f32; BLOCK];
-    for row in panel.chunks_exact(BLOCK) {
+/// What one step of an integer stands for, for each of the `width` outputs of a panel: its largest
+/// weight is `most` steps.
+pub(super) fn scales(panel: &[f32], width: usize, most: f32) -> Vec<f32> {
+    let mut largest = vec![0.0f32; width];
+    for row in panel.chunks_exact(width) {
         for (largest, value) in largest.iter_mut().zip(row) {
             *largest = largest.max(value.abs());
         }
     }
-    largest.map(|value| value / most)
+    largest.iter().map(|value| value / most).collect()
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     fn the_largest_weight_of_an_output_is_127_steps() {
         let mut panel = [0.0f32; 32];
         (panel[3], panel[19]) = (-2.54, 1.0);
-        let scales = scales(&panel, 127.0);
+        let scales = scales(&panel, BLOCK, 127.0);
         assert_eq!(scales[3], 2.54 / 127.0);
         assert_eq!(scales[0], 0.0);
     }

@@ -189,6 +189,10 @@ pub fn plan(graph: &Graph, lowered: &Lowered, layouts: &[Layout]) -> Result<Plan
     let mut weights = Vec::with_capacity(lowered.packs.len());
     let mut weights_bytes = 0usize;
     for pack in &lowered.packs {
+        if pack.bytes() >= LARGE_PACK {
+            weights_bytes =
+                weights_bytes.checked_next_multiple_of(PAGE).ok_or(PlanError::TooLarge)?;
+        }
         weights.push(weights_bytes);
         weights_bytes =
             weights_bytes.checked_add(aligned(pack.bytes(), 1)?).ok_or(PlanError::TooLarge)?;
@@ -211,6 +215,11 @@ pub fn plan(graph: &Graph, lowered: &Lowered, layouts: &[Layout]) -> Result<Plan
     plan.verify(lowered, layouts)?;
     Ok(plan)
 }
+
+/// Large packs begin at a page: processors fetch ahead up to the end of one, and kernels that do not
+/// read all rows of a panel have them end there.
+const PAGE: usize = 4096;
+const LARGE_PACK: usize = 64 * PAGE;
 
 /// Bytes of `elements`, rounded up to [`ALIGN`].
 fn aligned(elements: usize, element_bytes: usize) -> Result<usize, PlanError> {

@@ -143,7 +143,7 @@ fn equal_kernels_share_code() {
 
 #[test]
 fn constants_of_different_sign_are_different_code() {
-    use alexc_codegen::ir::{Inst, Stmt};
+    use alexc_codegen::ir::{Inst, Nonzero, Stmt};
     let (graph, layouts, mut lowered) = residual();
     let plan = plan(&graph, &lowered, &layouts).unwrap();
     fn negate(body: &mut [Stmt]) {
@@ -151,7 +151,7 @@ fn constants_of_different_sign_are_different_code() {
             match stmt {
                 Stmt::Inst(Inst::Const { value, .. }) => *value = -*value,
                 Stmt::Inst(_) => {}
-                Stmt::For { body, .. } => negate(body),
+                Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) => negate(body),
                 Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }

@@ -76,7 +76,7 @@ fn barriers(body: &[Stmt]) -> u64 {
     let of = |stmt: &Stmt| match stmt {
         Stmt::Barrier => 1,
         Stmt::For { count, body, .. } => u64::from(*count) * barriers(body),
-        Stmt::Inst(_) | Stmt::Let { .. } => 0,
+        Stmt::Inst(_) | Stmt::Let { .. } | Stmt::Nonzero(_) => 0,
     };
     body.iter().map(of).sum()
 }

@@ -102,8 +102,9 @@ pub fn tune(
 }
 
 fn layers(fused: &Graph, options: &Options) -> Result<Vec<Layer>, TrialError> {
-    let untuned = algorithm::choose(fused, options.math, &options.overrides, options.weights_dtype)
-        .map_err(CompileError::Algorithm)?;
+    let untuned =
+        algorithm::choose(fused, options.math, &options.overrides, options.weights_dtype, true)
+            .map_err(CompileError::Algorithm)?;
     if options.math == algorithm::Math::Strict {
         return Ok(Vec::new());
     }

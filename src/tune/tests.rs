@@ -60,7 +60,7 @@ fn what_has_a_choice() {
     assert_eq!(layers_of(&chosen), found[..1]);
     let overrides = vec![choice("relu", Algorithm::Direct)];
     let error = layers(&fused, &Options { overrides, ..options() }).unwrap_err();
-    let wrong = AlgorithmError::NoConvolution { layer: "relu".to_owned() };
+    let wrong = AlgorithmError::NoChoice { layer: "relu".to_owned() };
     assert_eq!(error.to_string(), wrong.to_string());
 }
 

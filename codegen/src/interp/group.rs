@@ -98,6 +98,8 @@ impl Group<'_, '_> {
                     }
                 }
                 Stmt::Barrier => self.phase += 1,
+                // In plain kernels only, which do not come here.
+                Stmt::Nonzero(_) => {}
             }
         }
         Ok(())

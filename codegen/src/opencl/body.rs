@@ -3,7 +3,8 @@
 
 use super::{MultiplyAdd, Names, Options};
 use crate::ir::{
-    Access, Addr, Binary, DType, Index, IndexOp, Inst, Kernel, Reduce, Reg, Stmt, Unary, Var,
+    Access, Addr, Binary, DType, Index, IndexOp, Inst, Kernel, Nonzero, Reduce, Reg, Stmt, Unary,
+    Var,
 };
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -71,6 +72,7 @@ impl<'k> Body<'k> {
                     self.body(body, text, depth + 1);
                     line(text, depth, "}");
                 }
+                Stmt::Nonzero(nonzero) => self.nonzero(nonzero, text, depth),
                 Stmt::Let { var, value } => {
                     let (index, name) = (self.names.index, self.var(*var));
                     line(text, depth, &format!("{index} {name} = {};", self.index(value)));
@@ -78,6 +80,45 @@ impl<'k> Body<'k> {
                 Stmt::Barrier => line(text, depth, "barrier(CLK_LOCAL_MEM_FENCE);"),
             }
         }
+    }
+
+    /// A list of the nonzero elements and their indices, then a loop over it. Each element is
+    /// written down, and the next one over it if it was zero.
+    fn nonzero(&mut self, nonzero: &Nonzero, text: &mut String, depth: usize) {
+        let Nonzero { from, count, list, found, values, body } = nonzero;
+        let (index, list) = (self.names.index, &self.names.buffers[usize::from(list.0)]);
+        let (from, at, half) = (self.buffer(from), grouped(&self.at(from)), nonzero.half_list());
+        let (value, step, inner) = ("alexc_value", "alexc_at", depth + 1);
+        line(text, depth, "{");
+        line(text, inner, &format!("{index} alexc_found = 0;"));
+        let head = |from: &str, to: &str, by: usize| {
+            format!("for ({index} {step} = {from}; {step} < {to}; {step} += {by}) {{")
+        };
+        line(text, inner, &head("0", &count.to_string(), 1));
+        line(text, inner + 1, &format!("const float {value} = {from}[{at} + {step}];"));
+        line(text, inner + 1, &format!("{list}[alexc_found] = {value};"));
+        // As they are: nothing calculates with the bits, so that none are lost.
+        let entry = format!("{list}[{half} + alexc_found] = as_float((int){step});");
+        line(text, inner + 1, &entry);
+        line(text, inner + 1, &format!("alexc_found += {value} != 0.0f;"));
+        line(text, inner, "}");
+        line(text, inner, &head("0", &found.len().to_string(), 1));
+        line(text, inner + 1, &format!("{list}[alexc_found + {step}] = 0.0f;"));
+        line(text, inner + 1, &format!("{list}[{half} + alexc_found + {step}] = 0.0f;"));
+        line(text, inner, "}");
+        line(text, inner, &head("0", "alexc_found", values.len()));
+        for (position, &var) in found.iter().enumerate() {
+            let entry = format!("as_int({list}[{} + {step}])", half + position);
+            line(text, inner + 1, &format!("const {index} {} = {entry};", self.var(var)));
+        }
+        for (position, &reg) in values.iter().enumerate() {
+            let lanes = self.kernel.lanes(reg);
+            let value = spread(lanes, format!("{list}[{step} + {position}]"));
+            line(text, inner + 1, &format!("{} = {value};", name(reg)));
+        }
+        self.body(body, text, inner + 1);
+        line(text, inner, "}");
+        line(text, depth, "}");
     }
 
     /// The statement of an instruction; `None` for a hint. `declares`: with its variable's type.
@@ -337,6 +378,11 @@ impl Homes {
                     for reg in inst.uses().chain(inst.dst()) {
                         self.touch(reg);
                     }
+                }
+                Stmt::Nonzero(nonzero) => {
+                    // Declared in front of the loop.
+                    nonzero.values.iter().for_each(|&reg| self.touch(reg));
+                    self.body(&nonzero.body);
                 }
                 Stmt::For { body, .. } => self.body(body),
                 Stmt::Let { .. } | Stmt::Barrier => {}

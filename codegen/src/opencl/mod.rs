@@ -15,7 +15,7 @@ mod warp;
 
 pub use warp::{Warps, probe};
 
-use crate::ir::{Access, DType, IndexOp, Kernel, ParallelDim, Stmt, Var};
+use crate::ir::{Access, DType, IndexOp, Kernel, Nonzero, ParallelDim, Stmt, Var};
 use crate::verify::Verified;
 use body::Body;
 use std::collections::HashSet;
@@ -263,6 +263,11 @@ fn reach(kernel: &Kernel) -> i128 {
         for stmt in body {
             match stmt {
                 Stmt::For { body, .. } => walk(body, largest, most),
+                Stmt::Nonzero(Nonzero { from, count, body, .. }) => {
+                    let last = sum(largest, from.offset, &from.terms) + i128::from(*count);
+                    *most = last.max(*most);
+                    walk(body, largest, most);
+                }
                 Stmt::Let { var, value } => {
                     let size = sum(largest, value.offset, &value.terms);
                     *most = size.max(*most);

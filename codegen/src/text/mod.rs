@@ -27,7 +27,7 @@ mod parse;
 mod print;
 
 pub use print::InstText;
-pub(crate) use print::LetText;
+pub(crate) use print::{LetText, NonzeroText};
 
 use crate::ir::Kernel;
 use crate::verify::Place;

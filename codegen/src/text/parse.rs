@@ -5,7 +5,7 @@ use super::lex::{Position, Token, tokens};
 use super::{ParseError, Parsed};
 use crate::ir::{
     Access, Addr, Binary, Buffer, BufferId, DType, Guard, Index, IndexOp, Inst, Kernel, Mma,
-    ParallelDim, Reduce, Reg, Stmt, Unary, Var,
+    Nonzero, ParallelDim, Reduce, Reg, Stmt, Unary, Var,
 };
 use crate::verify::MAX_LOOP_DEPTH;
 use std::collections::BTreeMap;
@@ -197,6 +197,12 @@ impl<'t> Parser<'t> {
     fn loop_head(&mut self, reading: &mut Reading<'t>) -> Result<(Var, u32), ParseError> {
         let (position, name) = self.word("a loop variable")?;
         self.keyword("in")?;
+        let count = self.range()?;
+        Ok((self.new_var(reading, position, name)?, count))
+    }
+
+    /// `0..count`.
+    fn range(&mut self) -> Result<u32, ParseError> {
         match self.take() {
             (_, Token::Number("0")) => {}
             (p, other) => {
@@ -207,8 +213,7 @@ impl<'t> Parser<'t> {
             Token::Range => self.take(),
             _ => return self.expected("`..`"),
         };
-        let count = self.number("a trip count")?;
-        Ok((self.new_var(reading, position, name)?, count))
+        self.number("a trip count")
     }
 
     /// Numbers a variable and puts it in scope.
@@ -247,7 +252,8 @@ impl<'t> Parser<'t> {
                 body.push(Stmt::Let { var: self.new_var(reading, position, name)?, value });
                 continue;
             }
-            if self.peek() != Token::Word("for") {
+            let nonzero = self.peek() == Token::Word("nonzero");
+            if !nonzero && self.peek() != Token::Word("for") {
                 body.push(Stmt::Inst(self.inst(reading)?));
                 continue;
             }
@@ -257,6 +263,10 @@ impl<'t> Parser<'t> {
                 return Err(position.error(message));
             }
             self.take();
+            if nonzero {
+                body.push(Stmt::Nonzero(self.nonzero(reading, depth)?));
+                continue;
+            }
             let (var, count) = self.loop_head(reading)?;
             self.sign('{')?;
             let inner = self.body(reading, depth + 1)?;
@@ -266,6 +276,36 @@ impl<'t> Parser<'t> {
         }
         reading.scope.truncate(scope);
         Ok(body)
+    }
+
+    /// What follows `nonzero`.
+    fn nonzero(&mut self, reading: &mut Reading<'t>, depth: usize) -> Result<Nonzero, ParseError> {
+        let mut names = vec![self.word("a variable")?];
+        while self.accept(',') {
+            names.push(self.word("a variable")?);
+        }
+        self.keyword("in")?;
+        let count = self.range()?;
+        self.keyword("of")?;
+        // Outside of the loop: its variables are not in scope yet.
+        let from = self.addr(reading)?;
+        self.keyword("as")?;
+        let mut values = vec![self.typed_register(reading)?];
+        while self.accept(',') {
+            values.push(self.typed_register(reading)?);
+        }
+        self.keyword("in")?;
+        let list = self.buffer_name(reading)?;
+        let scope = reading.scope.len();
+        let mut found = Vec::new();
+        for (position, name) in names {
+            found.push(self.new_var(reading, position, name)?);
+        }
+        self.sign('{')?;
+        let body = self.body(reading, depth + 1)?;
+        self.sign('}')?;
+        reading.scope.truncate(scope);
+        Ok(Nonzero { from, count, list, found, values, body })
     }
 
     fn inst(&mut self, reading: &mut Reading<'t>) -> Result<Inst, ParseError> {
@@ -283,8 +323,9 @@ impl<'t> Parser<'t> {
             }
             Token::Word(word) if register_number(word).is_some() => {}
             _ => {
-                return self
-                    .expected("a register, `store`, `prefetch`, `for`, `let`, `barrier` or `}`");
+                return self.expected(
+                    "a register, `store`, `prefetch`, `for`, `nonzero`, `let`, `barrier` or `}`",
+                );
             }
         }
         let dst = self.typed_register(reading)?;
@@ -380,14 +421,19 @@ impl<'t> Parser<'t> {
         Ok(Reg(number))
     }
 
-    fn addr(&mut self, reading: &Reading<'t>) -> Result<Addr, ParseError> {
+    fn buffer_name(&mut self, reading: &Reading<'t>) -> Result<BufferId, ParseError> {
         let (position, name) = self.word("a buffer")?;
         let buffers = &reading.parsed.kernel.buffers;
-        let buffer = buffers
+        buffers
             .iter()
             .position(|b| b.name == name)
             .and_then(|index| u16::try_from(index).ok())
-            .ok_or_else(|| position.error(format!("no buffer is called `{name}`")))?;
+            .map(BufferId)
+            .ok_or_else(|| position.error(format!("no buffer is called `{name}`")))
+    }
+
+    fn addr(&mut self, reading: &Reading<'t>) -> Result<Addr, ParseError> {
+        let buffer = self.buffer_name(reading)?;
         let (offset, terms) = self.sum(reading)?;
         let mut guards = Vec::new();
         if self.peek() == Token::Word("if") {
@@ -405,7 +451,7 @@ impl<'t> Parser<'t> {
                 self.take();
             }
         }
-        Ok(Addr { buffer: BufferId(buffer), offset, terms, guards })
+        Ok(Addr { buffer, offset, terms, guards })
     }
 
     /// The value of a `let`.

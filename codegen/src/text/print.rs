@@ -1,8 +1,8 @@
 //! Printing kernels.
 
 use crate::ir::{
-    Access, Addr, Binary, BufferId, Index, IndexOp, Inst, Kernel, Mma, Reduce, Reg, Stmt, Unary,
-    Var,
+    Access, Addr, Binary, BufferId, Index, IndexOp, Inst, Kernel, Mma, Nonzero, Reduce, Reg, Stmt,
+    Unary, Var,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -256,6 +256,31 @@ impl Display for LetText<'_> {
     }
 }
 
+/// The head of a loop over nonzero elements:
+/// `nonzero k, k_2, k_3, k_4 in 0..4096 of x[4096*n] as v3:f32x16, v4:f32x16 in list`.
+pub(crate) struct NonzeroText<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) nonzero: &'a Nonzero,
+}
+
+impl Display for NonzeroText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let NonzeroText { kernel, nonzero } = *self;
+        let Nonzero { from, count, list, found, values, .. } = nonzero;
+        f.write_str("nonzero ")?;
+        for (index, &var) in found.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", VarText(kernel, var))?;
+        }
+        write!(f, " in 0..{count} of {} as ", AddrText(kernel, from))?;
+        for (index, &reg) in values.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", TypedReg(kernel, reg))?;
+        }
+        write!(f, " in {}", BufferText(kernel, *list))
+    }
+}
+
 fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_>) -> fmt::Result {
     for stmt in body {
         write!(f, "{:1$}", "", 2 * depth)?;
@@ -264,6 +289,11 @@ fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_
             Stmt::For { var, count, body } => {
                 writeln!(f, "for {} in 0..{count} {{", VarText(kernel, *var))?;
                 print_body(kernel, body, depth + 1, f)?;
+                writeln!(f, "{:1$}}}", "", 2 * depth)?;
+            }
+            Stmt::Nonzero(nonzero) => {
+                writeln!(f, "{} {{", NonzeroText { kernel, nonzero })?;
+                print_body(kernel, &nonzero.body, depth + 1, f)?;
                 writeln!(f, "{:1$}}}", "", 2 * depth)?;
             }
             Stmt::Let { var, value } => {
@@ -276,14 +306,24 @@ fn print_body(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_
 }
 
 fn mark_written(body: &[Stmt], written: &mut [bool]) {
+    let mut mark = |reg: Reg| {
+        if let Some(flag) = written.get_mut(reg.0 as usize) {
+            *flag = true;
+        }
+    };
     for stmt in body {
         match stmt {
-            Stmt::Inst(inst) => {
-                if let Some(flag) = inst.dst().and_then(|dst| written.get_mut(dst.0 as usize)) {
-                    *flag = true;
-                }
+            Stmt::Inst(inst) => inst.dst().into_iter().for_each(&mut mark),
+            Stmt::Nonzero(Nonzero { values, .. }) => values.iter().copied().for_each(&mut mark),
+            _ => {}
+        }
+    }
+    for stmt in body {
+        match stmt {
+            Stmt::Inst(_) => {}
+            Stmt::For { body, .. } | Stmt::Nonzero(Nonzero { body, .. }) => {
+                mark_written(body, written);
             }
-            Stmt::For { body, .. } => mark_written(body, written),
             Stmt::Let { .. } | Stmt::Barrier => {}
         }
     }

@@ -285,6 +285,34 @@ pub enum Problem {
         /// The other instruction, perhaps the same one.
         other: String,
     },
+    /// A list of nonzero elements that is too short, or is not scratch, or that others use.
+    #[error(
+        "`{buffer}` lists nonzero elements: it must be f32 scratch of at least {needed} elements \
+         that one loop names and nothing else does"
+    )]
+    List {
+        /// Its name.
+        buffer: String,
+        /// Elements that the list takes.
+        needed: usize,
+    },
+    /// A loop over nonzero elements among items or conditions.
+    #[error("loops over nonzero elements stand in kernels without groups and conditions only")]
+    ConditionalNonzero,
+    /// Nonzero elements of a narrow type.
+    #[error("looks for zeros among {}: they are looked for in f32 only", dtype.name())]
+    NonzeroType {
+        /// The element type.
+        dtype: DType,
+    },
+    /// A loop over nonzero elements without elements, or without an index for each.
+    #[error("{values} elements at a time with {found} indices: at least 1, and an index for each")]
+    FewFound {
+        /// Registers.
+        values: usize,
+        /// Variables.
+        found: usize,
+    },
     /// A register read too early.
     #[error("v{register} is read before it is written")]
     Unwritten {

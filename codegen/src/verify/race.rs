@@ -8,9 +8,9 @@
 //! choices each. It gives up after a fixed number of steps, and then reports nothing.
 
 use super::{Place, Problem, VerifyError};
-use crate::ir::{Access, Inst, Kernel, Stmt, Var};
+use crate::ir::{Access, Addr, Inst, Kernel, Nonzero, Stmt, Var};
 use crate::pieces::Pieces;
-use crate::text::InstText;
+use crate::text::{InstText, NonzeroText};
 use std::collections::BTreeMap;
 
 /// Choices tried for one kernel.
@@ -27,8 +27,29 @@ struct Group<'k> {
 struct Site<'k> {
     number: usize,
     loops: Vec<(Var, u32)>,
-    inst: &'k Inst,
+    what: What<'k>,
     piece: (i64, i64),
+}
+
+/// What accesses.
+#[derive(Debug, Clone, Copy)]
+enum What<'k> {
+    Inst(&'k Inst),
+    /// Looks for zeros.
+    Nonzero(&'k Nonzero),
+}
+
+impl What<'_> {
+    fn stores(self) -> bool {
+        matches!(self, What::Inst(Inst::Store { .. }))
+    }
+
+    fn text(self, kernel: &Kernel) -> String {
+        match self {
+            What::Inst(inst) => InstText { kernel, inst }.to_string(),
+            What::Nonzero(nonzero) => NonzeroText { kernel, nonzero }.to_string(),
+        }
+    }
 }
 
 /// Buffer, whether stored, terms of the address.
@@ -83,13 +104,13 @@ pub(super) fn place(kernel: &Kernel, number: usize, loops: &[(Var, u32)], text: 
 }
 
 fn error(kernel: &Kernel, buffer: usize, store: &Site<'_>, other: &Site<'_>) -> VerifyError {
-    let text = |site: &Site<'_>| InstText { kernel, inst: site.inst }.to_string();
+    let text = |site: &Site<'_>| site.what.text(kernel);
     VerifyError {
         kernel: kernel.name.clone(),
         place: place(kernel, store.number, &store.loops, text(store)),
         problem: Problem::Race {
             buffer: kernel.buffers[buffer].name.clone(),
-            verb: if matches!(other.inst, Inst::Store { .. }) { "stores" } else { "loads" },
+            verb: if other.what.stores() { "stores" } else { "loads" },
             other: text(other),
         },
     }
@@ -114,6 +135,13 @@ impl<'k> Collector<'k> {
                     self.body(body);
                     self.open.pop();
                 }
+                Stmt::Nonzero(nonzero) => {
+                    self.touch(number, What::Nonzero(nonzero), &nonzero.from, nonzero.count.into());
+                    let opened = self.open.len();
+                    self.open.extend(nonzero.found.iter().map(|&var| (var, nonzero.count)));
+                    self.body(&nonzero.body);
+                    self.open.truncate(opened);
+                }
                 Stmt::Let { .. } | Stmt::Barrier => {}
             }
         }
@@ -126,19 +154,23 @@ impl<'k> Collector<'k> {
             Inst::Store { addr, src } => (addr, self.kernel.lanes(*src)),
             _ => return,
         };
+        self.touch(number, What::Inst(inst), addr, lanes.into());
+    }
+
+    fn touch(&mut self, number: usize, what: What<'k>, addr: &'k Addr, count: i64) {
         let buffer = usize::from(addr.buffer.0);
         let access = self.kernel.buffers[buffer].access;
         if !matches!(access, Access::Write | Access::ReadWrite) {
             return;
         }
-        let stored = matches!(inst, Inst::Store { .. });
+        let stored = what.stores();
         let group = self
             .groups
             .entry((buffer, stored, &addr.terms))
             .or_insert_with(|| Group { pieces: Pieces::default(), sites: Vec::new() });
-        let piece = (addr.offset, addr.offset + i64::from(lanes));
+        let piece = (addr.offset, addr.offset + count);
         group.pieces.0.push(piece);
-        group.sites.push(Site { number, loops: self.open.clone(), inst, piece });
+        group.sites.push(Site { number, loops: self.open.clone(), what, piece });
     }
 }
 

@@ -320,6 +320,16 @@ impl Assembler {
         self.modrm(reg & 7, rm, 1, after);
     }
 
+    /// A 32-bit general-purpose instruction on memory.
+    fn general32(&mut self, opcode: u8, reg: Gpr, base: Gpr, displacement: i32) {
+        let prefix = 0x40 | (reg.0 >> 3) << 2 | base.0 >> 3;
+        if prefix != 0x40 {
+            self.bytes.push(prefix);
+        }
+        self.bytes.push(opcode);
+        self.modrm(reg.0 & 7, Rm::Mem { base, displacement }, 1, 0);
+    }
+
     /// `dst = src`.
     pub(super) fn mov(&mut self, dst: Gpr, src: Gpr) {
         if dst != src {
@@ -398,6 +408,17 @@ impl Assembler {
         self.bytes.extend(value.to_le_bytes());
     }
 
+    /// `dst = src * value`.
+    pub(super) fn multiply_by(&mut self, dst: Gpr, src: Gpr, value: i32) {
+        self.general(&[0x69], dst.0, Rm::Gpr(src), 4);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    /// `dst *= src`.
+    pub(super) fn multiply(&mut self, dst: Gpr, src: Gpr) {
+        self.general(&[0x0f, 0xaf], dst.0, Rm::Gpr(src), 0);
+    }
+
     /// rdx:rax divided by `by`: quotient in rax, remainder in rdx.
     pub(super) fn divide(&mut self, by: Gpr) {
         self.general(&[0xf7], 6, Rm::Gpr(by), 0);
@@ -418,10 +439,41 @@ impl Assembler {
         self.general(&[0x3b], left.0, Rm::Gpr(right), 0);
     }
 
+    /// Compares a register with a constant.
+    pub(super) fn compare_immediate(&mut self, left: Gpr, value: i32) {
+        self.general(&[0x81], 7, Rm::Gpr(left), 4);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    /// Negates; the carry flag says whether the register was not zero.
+    pub(super) fn negate(&mut self, reg: Gpr) {
+        self.general(&[0xf7], 3, Rm::Gpr(reg), 0);
+    }
+
+    /// -1 where the carry flag is set, else 0.
+    pub(super) fn carry_mask(&mut self, reg: Gpr) {
+        self.general(&[0x1b], reg.0, Rm::Gpr(reg), 0);
+    }
+
+    /// `dst -= src`.
+    pub(super) fn subtract(&mut self, dst: Gpr, src: Gpr) {
+        self.general(&[0x2b], dst.0, Rm::Gpr(src), 0);
+    }
+
     /// Clears low bits: `rsp &= -alignment`.
     pub(super) fn align_stack(&mut self, alignment: i8) {
         self.general(&[0x83], 4, Rm::Gpr(RSP), 1);
         self.bytes.push(alignment.wrapping_neg() as u8);
+    }
+
+    /// 32-bit load, the upper half cleared.
+    pub(super) fn load_u32(&mut self, dst: Gpr, base: Gpr, displacement: i32) {
+        self.general32(0x8b, dst, base, displacement);
+    }
+
+    /// 32-bit store.
+    pub(super) fn store_u32(&mut self, base: Gpr, displacement: i32, src: Gpr) {
+        self.general32(0x89, src, base, displacement);
     }
 
     /// 16-bit zero-extending load into 64 bits.
@@ -459,9 +511,10 @@ impl Assembler {
         self.bytes.push(0x58 | reg.0 & 7);
     }
 
-    /// Hints that a cache line will be read.
+    /// Hints that a cache line will be read: from the second-level cache, since what is fetched far
+    /// ahead would only drive out of the first what is read meanwhile.
     pub(super) fn prefetch(&mut self, base: Gpr, displacement: i32) {
-        self.general(&[0x0f, 0x18], 1, Rm::Mem { base, displacement }, 0);
+        self.general(&[0x0f, 0x18], 2, Rm::Mem { base, displacement }, 0);
     }
 
     /// Clears the upper halves, as code of older vector encodings expects.

@@ -5,6 +5,7 @@
 
 mod allocate;
 mod encode;
+mod nonzero;
 mod plan;
 
 use crate::ir::{Binary, DType, Inst, Kernel, Reduce, Reg, Unary};
@@ -145,6 +146,8 @@ struct Emitter<'a> {
     scratch: u8,
     /// Heads of the open loops.
     heads: Vec<Label>,
+    /// Ends of the open loops that may run zero times.
+    ends: Vec<Label>,
 }
 
 impl<'a> Emitter<'a> {
@@ -158,6 +161,7 @@ impl<'a> Emitter<'a> {
             wide,
             scratch: (registers - SCRATCH) as u8,
             heads: Vec::new(),
+            ends: Vec::new(),
         }
     }
 
@@ -320,6 +324,9 @@ impl<'a> Emitter<'a> {
                 self.asm.bind(head);
                 self.heads.push(head);
             }
+            Item::Find { turns, cursor } => self.find(turns, *cursor),
+            Item::Turn { turns, cursor } => self.turn(turns, *cursor),
+            Item::Again { turns, cursor } => self.again(turns, *cursor),
             Item::End { counter, advances } => {
                 for advance in *advances {
                     let home = self.plan.pointer(advance.pointer);

@@ -3,7 +3,7 @@
 
 use super::allocate::{Home, Interval, allocate};
 use crate::ir::{Binary, DType, Inst, Kernel, Reg};
-use crate::streams::{Advance, Node, Place, Pointer, Root, Streams};
+use crate::streams::{Advance, Node, Place, Pointer, Root, Streams, Turns};
 
 /// A load that is done by the instruction that uses its result.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,9 +19,47 @@ pub(super) struct Folded {
 /// The kernel as a line.
 #[derive(Debug)]
 pub(super) enum Item<'k> {
-    Inst { inst: &'k Inst, place: Option<Place>, folded: Option<Folded> },
-    Begin { count: u32, counter: usize, advances: &'k [Advance], innermost: bool },
-    End { counter: usize, advances: &'k [Advance] },
+    Inst {
+        inst: &'k Inst,
+        place: Option<Place>,
+        folded: Option<Folded>,
+    },
+    Begin {
+        count: u32,
+        counter: usize,
+        advances: &'k [Advance],
+        innermost: bool,
+    },
+    End {
+        counter: usize,
+        advances: &'k [Advance],
+    },
+    /// Fills the list of a loop over nonzero elements. Its cursor is among the counters, and then
+    /// the end of what was found.
+    Find {
+        turns: &'k Turns<'k>,
+        cursor: usize,
+    },
+    /// Loads the indices and values of a turn; where the code of the first one begins.
+    Turn {
+        turns: &'k Turns<'k>,
+        cursor: usize,
+    },
+    /// To the next turn if there are elements left.
+    Again {
+        turns: &'k Turns<'k>,
+        cursor: usize,
+    },
+}
+
+impl Item<'_> {
+    fn opens(&self) -> bool {
+        matches!(self, Item::Begin { .. } | Item::Turn { .. })
+    }
+
+    fn closes(&self) -> bool {
+        matches!(self, Item::End { .. } | Item::Again { .. })
+    }
 }
 
 /// See the module.
@@ -93,10 +131,18 @@ impl<'k> Line<'k> {
                 Node::Loop { count, advances, body } => {
                     let counter = self.counters;
                     self.counters += 1;
-                    let innermost = !body.iter().any(|n| matches!(n, Node::Loop { .. }));
+                    let innermost = body.iter().all(|n| matches!(n, Node::Inst(..)));
                     self.items.push(Item::Begin { count: *count, counter, advances, innermost });
                     self.nodes(body);
                     self.items.push(Item::End { counter, advances });
+                }
+                Node::Nonzero(turns) => {
+                    let cursor = self.counters;
+                    self.counters += 2;
+                    self.items.push(Item::Find { turns, cursor });
+                    self.items.push(Item::Turn { turns, cursor });
+                    self.nodes(&turns.body);
+                    self.items.push(Item::Again { turns, cursor });
                 }
             }
         }
@@ -247,6 +293,48 @@ impl Liveness {
                     open.push(Open { begin: reads, end, outside: times });
                     times *= f64::from(*count);
                 }
+                Item::Find { turns, cursor } => {
+                    for place in [&turns.from, &turns.list] {
+                        let gpr = &mut live.gprs[place.pointer.0 as usize];
+                        if gpr.is_none() {
+                            *gpr = Some(fresh(0));
+                        }
+                        // The cursor and the end take their places while they are read.
+                        touch(gpr, reads + 2, times, &open);
+                    }
+                    for gpr in [*cursor, *cursor + 1] {
+                        live.gprs[gpr] = Some(fresh(reads + 1));
+                    }
+                }
+                Item::Turn { turns, cursor } => {
+                    let end = 2 * ends[index] as u32 + 2;
+                    open.push(Open { begin: reads, end, outside: times });
+                    times *= f64::from(turns.of.most_times());
+                    for gpr in [*cursor, *cursor + 1] {
+                        touch(&mut live.gprs[gpr], reads, times, &open);
+                    }
+                    for (_, lead) in &turns.leads {
+                        let from = &mut live.gprs[lead.from.0 as usize];
+                        if from.is_none() {
+                            *from = Some(fresh(0));
+                        }
+                        touch(from, reads + 2, times, &open);
+                        live.gprs[lead.pointer.0 as usize] =
+                            Some(Interval { weight: times, ..fresh(reads + 1) });
+                    }
+                    for value in &turns.of.values {
+                        let interval = &mut live.vectors[value.0 as usize];
+                        let known = interval.get_or_insert_with(|| fresh(reads + 1));
+                        known.end = known.end.max(reads + 1);
+                        touch(interval, reads + 1, times, &open);
+                    }
+                }
+                Item::Again { cursor, .. } => {
+                    for gpr in [*cursor, *cursor + 1] {
+                        touch(&mut live.gprs[gpr], reads, times, &[]);
+                    }
+                    times = open.pop().map_or(1.0, |l| l.outside);
+                }
                 Item::End { counter, advances } => {
                     for advance in *advances {
                         touch(&mut live.gprs[advance.pointer.0 as usize], reads, times, &[]);
@@ -275,19 +363,19 @@ fn touch(interval: &mut Option<Interval>, position: u32, times: f64, open: &[Ope
     }
 }
 
-/// For each `Begin` the index of its `End` (0 for other items).
+/// For each item that opens a loop the index of the one that closes it (0 for others).
 fn matching_ends(items: &[Item<'_>]) -> Vec<usize> {
     let mut ends = vec![0; items.len()];
     let mut open = Vec::new();
     for (index, item) in items.iter().enumerate() {
         match item {
-            Item::Begin { .. } => open.push(index),
-            Item::End { .. } => {
+            item if item.opens() => open.push(index),
+            item if item.closes() => {
                 if let Some(begin) = open.pop() {
                     ends[begin] = index;
                 }
             }
-            Item::Inst { .. } => {}
+            _ => {}
         }
     }
     ends

@@ -6,7 +6,9 @@
 
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::interp::Data;
-use alexc_codegen::ir::{Access, Binary, BufferId, DType, Inst, Kernel, Reduce, Reg, Stmt, Unary};
+use alexc_codegen::ir::{
+    Access, Addr, Binary, BufferId, DType, Inst, Kernel, Nonzero, Reduce, Reg, Stmt, Unary,
+};
 use proptest::prelude::*;
 
 const LANES: [u8; 4] = [1, 4, 8, 16];
@@ -52,6 +54,9 @@ struct Generator<'a> {
     iteration: Affine,
     loops: Vec<Loop>,
     written: Vec<Reg>,
+    in_nonzero: bool,
+    /// Lists of nonzero elements so far.
+    lists: usize,
 }
 
 /// Elements of an output that belong to one iteration.
@@ -82,8 +87,17 @@ fn kernel(choices: &[u32], most_lanes: u8) -> Kernel {
         loops.push((var, count));
     }
     let lanes = LANES.into_iter().filter(|&lanes| lanes <= most_lanes).collect();
-    let mut generator =
-        Generator { lanes, choices, inputs, outputs, iteration, loops, written: Vec::new() };
+    let mut generator = Generator {
+        lanes,
+        choices,
+        inputs,
+        outputs,
+        iteration,
+        loops,
+        written: Vec::new(),
+        in_nonzero: false,
+        lists: 0,
+    };
     generator.body(&mut b, 0);
     let mut kernel = b.finish();
     fit_inputs(&mut kernel);
@@ -94,6 +108,11 @@ impl Generator<'_> {
     fn body(&mut self, b: &mut Builder, depth: usize) {
         for _ in 0..1 + self.choices.below(8) {
             if depth < 4 && self.choices.below(4) == 1 {
+                // Walks in tests go through all values that its many variables could have.
+                if !self.in_nonzero && self.choices.below(3) == 1 {
+                    self.nonzero(b, depth);
+                    continue;
+                }
                 let count = 1 + self.choices.below(4);
                 b.repeat("i", count, |b, i| {
                     self.loops.push((i, count));
@@ -107,6 +126,38 @@ impl Generator<'_> {
                 break;
             }
         }
+    }
+
+    /// A loop over what is not zero in an input, or in what the iteration itself has stored.
+    fn nonzero(&mut self, b: &mut Builder, depth: usize) {
+        let count = 1 + self.choices.below(4);
+        let values: Vec<Reg> = (0..1 + self.choices.below(2))
+            .map(|_| {
+                let lanes = self.choices.one_of(&self.lanes);
+                self.result(b, lanes)
+            })
+            .collect();
+        let (buffer, at) = match self.choices.below(3) {
+            2 => {
+                let (buffer, access) = self.choices.one_of(&self.outputs[1..]);
+                (buffer, self.own(access, count as u8))
+            }
+            _ => (self.inputs[0], self.anywhere()),
+        };
+        let list_len = Builder::list_len(count, values.len());
+        let list = b.buffer(&format!("list{}", self.lists), list_len, Access::Local);
+        self.lists += 1;
+        let outside = (self.loops.len(), self.written.clone());
+        self.in_nonzero = true;
+        b.nonzero("k", (buffer, &at), count, list, &values, |b, now, next| {
+            self.loops.extend(now.iter().chain(next).map(|k| (k.clone(), count)));
+            self.body(b, depth + 1);
+        });
+        self.in_nonzero = false;
+        self.loops.truncate(outside.0);
+        // What is written inside may not be.
+        self.written = outside.1;
+        self.written.retain(|reg| !values.contains(reg));
     }
 
     /// A written register of a lane count; a constant where there is none.
@@ -257,10 +308,22 @@ fn negative(var: &Affine, coefficient: usize) -> Affine {
 
 /// Shifts and sizes the inputs so that every load fits exactly.
 fn fit_inputs(kernel: &mut Kernel) {
-    fn walk(body: &mut [Stmt], counts: &mut Vec<i64>, visit: &mut impl FnMut(&mut Inst, &[i64])) {
+    fn walk(
+        body: &mut [Stmt],
+        counts: &mut Vec<i64>,
+        visit: &mut impl FnMut(&mut Addr, Option<Reg>, i64, &[i64]),
+    ) {
         for stmt in body {
             match stmt {
-                Stmt::Inst(inst) => visit(inst, counts),
+                Stmt::Inst(Inst::Load { dst, addr } | Inst::Splat { dst, addr }) => {
+                    visit(addr, Some(*dst), 0, counts);
+                }
+                Stmt::Inst(_) => {}
+                Stmt::Nonzero(Nonzero { from, count, found, body, .. }) => {
+                    visit(from, None, i64::from(*count), counts);
+                    counts.extend(found.iter().map(|_| i64::from(*count)));
+                    walk(body, counts, visit);
+                }
                 Stmt::For { count, body, .. } => {
                     counts.push(i64::from(*count));
                     walk(body, counts, visit);
@@ -273,8 +336,8 @@ fn fit_inputs(kernel: &mut Kernel) {
     let mut ends = vec![1; kernel.buffers.len()];
     // Variables are numbered in the order in which loops open, so the n-th count is the n-th's.
     let mut counts: Vec<_> = kernel.parallel.iter().map(|d| i64::from(d.count)).collect();
-    walk(&mut kernel.body, &mut counts, &mut |inst, counts| {
-        let (Inst::Load { dst: reg, addr } | Inst::Splat { dst: reg, addr }) = inst else { return };
+    walk(&mut kernel.body, &mut counts, &mut |addr, reg, count, counts| {
+        let width = reg.map_or(count, |reg| i64::from(regs[reg.0 as usize]));
         if kernel.buffers[usize::from(addr.buffer.0)].access != Access::Read {
             return;
         }
@@ -286,13 +349,35 @@ fn fit_inputs(kernel: &mut Kernel) {
         let high: i64 = addr.terms.iter().map(|t| furthest(t).max(0)).sum();
         addr.offset = addr.offset.max(-low);
         let end = &mut ends[usize::from(addr.buffer.0)];
-        *end = (*end).max(addr.offset + high + i64::from(regs[reg.0 as usize]));
+        *end = (*end).max(addr.offset + high + width);
     });
     for (buffer, end) in kernel.buffers.iter_mut().zip(ends) {
         if buffer.access == Access::Read {
             buffer.len = end as usize;
         }
     }
+}
+
+/// Scratch begins undefined; in these kernels it begins as NaN, as in the interpreter.
+#[allow(dead_code, reason = "not every test file runs kernels")]
+pub(crate) fn define_scratch(kernel: &mut Kernel) {
+    const LANES: usize = 8;
+    let nan = Reg(kernel.regs.len() as u32);
+    kernel.regs.push(LANES as u8);
+    // Only their loops name the lists of nonzero elements.
+    let mut lists = Vec::new();
+    kernel.for_each_nonzero(&mut |nonzero| lists.push(usize::from(nonzero.list.0)));
+    let mut start = vec![Stmt::Inst(Inst::Const { dst: nan, value: f32::NAN })];
+    for (id, buffer) in kernel.buffers.iter().enumerate() {
+        if buffer.access == Access::Local && !lists.contains(&id) {
+            start.extend((0..buffer.len as i64).step_by(LANES).map(|offset| {
+                let buffer = BufferId(id as u16);
+                let addr = Addr { buffer, offset, terms: Vec::new(), guards: Vec::new() };
+                Stmt::Inst(Inst::Store { addr, src: nan })
+            }));
+        }
+    }
+    kernel.body.splice(0..0, start);
 }
 
 /// Contents for a kernel's buffers: any bits at all in the narrow ones, f32 with some specials.
@@ -308,6 +393,7 @@ pub(crate) fn data(kernel: &Kernel, seed: u32) -> Vec<Data> {
         (0..len)
             .map(|_| match next() {
                 n if n % 32 == 0 => special[n as usize / 32 % special.len()],
+                n if n % 4 == 1 => 0.0,
                 n => n as f32 * 2f32.powi(-22) - 2.0,
             })
             .collect()

@@ -13,6 +13,7 @@ void alexc_every(
   global float *y = y_base + y_first;
   global float *z = z_base + z_first;
   float t[32] __attribute__((aligned(64)));
+  float list[38] __attribute__((aligned(64)));
   int item = (int)get_global_id(0);
   int n = (uint)item / 2;
   int c = (uint)item % 2;
@@ -59,4 +60,31 @@ void alexc_every(
   float v33 = t[17];
   float v34 = v32 + v33;
   z[32 * n + 16 * c + 4] = v34;
+  float v36;
+  float8 v40;
+  {
+    int alexc_found = 0;
+    for (int alexc_at = 0; alexc_at < 16; alexc_at += 1) {
+      const float alexc_value = z[(32 * n + 16 * c) + alexc_at];
+      list[alexc_found] = alexc_value;
+      list[19 + alexc_found] = as_float((int)alexc_at);
+      alexc_found += alexc_value != 0.0f;
+    }
+    for (int alexc_at = 0; alexc_at < 3; alexc_at += 1) {
+      list[alexc_found + alexc_at] = 0.0f;
+      list[19 + alexc_found + alexc_at] = 0.0f;
+    }
+    for (int alexc_at = 0; alexc_at < alexc_found; alexc_at += 2) {
+      const int k = as_int(list[19 + alexc_at]);
+      const int k_2 = as_int(list[20 + alexc_at]);
+      const int k_3 = as_int(list[21 + alexc_at]);
+      v36 = list[alexc_at + 0];
+      v40 = (float8)(list[alexc_at + 1]);
+      float8 v37 = vload8(0, t + k);
+      float8 v38 = fma(v40, v37, v37);
+      vstore8(v38, 0, t + k_2);
+    }
+  }
+  float8 v39 = vload8(0, t + 8);
+  vstore8(v39, 0, z + (32 * n + 16 * c));
 }

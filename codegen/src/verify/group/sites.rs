@@ -96,7 +96,8 @@ fn collect<'k>(
                 collect(kernel, body, number, loops, sites);
                 loops.pop();
             }
-            Stmt::Let { .. } | Stmt::Barrier => {}
+            // Those with loops over nonzero elements are refused before.
+            Stmt::Let { .. } | Stmt::Barrier | Stmt::Nonzero(_) => {}
         }
     }
 }
@@ -139,7 +140,7 @@ impl Walk<'_, '_> {
                     self.repeat((var, i64::from(*count)), body, number, depth + 1);
                 }
                 Stmt::For { body, .. } => self.body(body, number, depth),
-                Stmt::Let { .. } => {}
+                Stmt::Let { .. } | Stmt::Nonzero(_) => {}
                 Stmt::Barrier => self.closed.push(std::mem::take(&mut self.open)),
             }
         }

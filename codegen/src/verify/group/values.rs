@@ -323,6 +323,6 @@ pub(super) fn has_barrier(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
         Stmt::Barrier => true,
         Stmt::For { body, .. } => has_barrier(body),
-        Stmt::Inst(_) | Stmt::Let { .. } => false,
+        Stmt::Inst(_) | Stmt::Let { .. } | Stmt::Nonzero(_) => false,
     })
 }

@@ -248,7 +248,7 @@ fn constants_lie_behind_the_code_and_are_shared() {
 #[test]
 fn general_purpose_instructions() {
     type Write = fn(&mut Assembler);
-    let table: [(&str, Write); 19] = [
+    let table: [(&str, Write); 30] = [
         ("mov r9,[rsp+128]", |a| a.load(Gpr(9), RSP, 128)),
         ("mov [rbp],r15", |a| a.store(Gpr(5), 0, Gpr(15))),
         ("mov r8,rdx", |a| a.mov(Gpr(8), RDX)),
@@ -269,7 +269,18 @@ fn general_purpose_instructions() {
         ("cmp rax,[rsp+16]", |a| a.compare_memory(RAX, RSP, 16)),
         ("and rsp,-64", |a| a.align_stack(64)),
         ("push r12", |a| a.push(Gpr(12))),
-        ("prefetcht0 [r9+300]", |a| a.prefetch(Gpr(9), 300)),
+        ("prefetcht1 [r9+300]", |a| a.prefetch(Gpr(9), 300)),
+        ("mov r9d,[rcx+128]", |a| a.load_u32(Gpr(9), RCX, 128)),
+        ("mov eax,[rcx]", |a| a.load_u32(RAX, RCX, 0)),
+        ("mov [r13],esi", |a| a.store_u32(Gpr(13), 0, RSI)),
+        ("mov [rdx+40],r14d", |a| a.store_u32(RDX, 40, Gpr(14))),
+        ("imul rdx,rax,-4096", |a| a.multiply_by(RDX, RAX, -4096)),
+        ("imul r12,r8", |a| a.multiply(Gpr(12), Gpr(8))),
+        ("cmp rsi,9216", |a| a.compare_immediate(RSI, 9216)),
+        ("neg rax", |a| a.negate(RAX)),
+        ("neg r11", |a| a.negate(Gpr(11))),
+        ("sbb rdi,rdi", |a| a.carry_mask(RDI)),
+        ("sub rdx,r10", |a| a.subtract(RDX, Gpr(10))),
     ];
     use iced_x86::{Formatter, NasmFormatter};
     for (text, write) in table {
