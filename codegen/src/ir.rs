@@ -2,8 +2,8 @@
 //!
 //! A kernel is a `parallel` index space (split over threads by the runtime), and under it a tree
 //! of counted loops and instructions on virtual vector registers. Everything is known: trip
-//! counts are constants, addresses are affine in the loop variables, so `verify` can prove every
-//! access inside its buffer. Registers are mutable (an accumulator is written again and again in
+//! counts are constants (but for [`Nonzero`], whose indices are bounded all the same), addresses are
+//! affine in the loop variables, so `verify` can prove every access inside its buffer. Registers are mutable (an accumulator is written again and again in
 //! a loop); a register must be written on every path before it is read.
 //!
 //! An iteration may be the work of a group of items that run side by side, as on a GPU: see

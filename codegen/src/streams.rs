@@ -3,7 +3,8 @@
 //!
 //! A root pointer is a buffer's base plus what the parallel indices contribute; it is computed once
 //! an iteration of the parallel space. A loop whose variable occurs in an address starts a pointer
-//! at the value of an outer one and steps it. Accesses that differ by a constant share everything.
+//! at the value of an outer one and steps it. In a loop over nonzero elements pointers are made anew
+//! from the indices. Accesses that differ by a constant share everything.
 
 use crate::ir::{Addr, BufferId, Inst, Kernel, Nonzero, Stmt, Var};
 
