@@ -396,8 +396,8 @@ fn add_scaled(total: &mut [f64; BLOCK], factor: f64, values: &[f64; BLOCK]) {
 ///
 /// Rows of the matrix are often a multiple of 4096 bytes apart, so that the same column of all of
 /// them falls into one set of the first-level cache. A block of columns is copied side by side
-/// first, which reads memory in order too. Of a wide panel one block of columns is finished before
-/// the next, while its pages are known.
+/// first, which reads memory in order too. Of a wide panel some blocks of columns are finished
+/// before the next: long enough runs of each row to be read fast, few enough pages to be known.
 fn transpose_panel(
     matrix: &[f32],
     [channels, pixels, in_block]: [usize; 3],
@@ -406,30 +406,35 @@ fn transpose_panel(
 ) {
     /// Keeps the copied rows out of one another's cache sets.
     const GAP: usize = 16;
-    let inputs = channels * pixels;
-    let stride = in_block * pixels + GAP;
+    /// Columns of a run.
+    const RUN: usize = 512;
+    let (inputs, columns) = (channels * pixels, in_block * pixels);
+    let stride = columns + GAP;
     let mut side_by_side = vec![0.0f32; BLOCK * stride];
-    for (block, out) in out.chunks_exact_mut(in_block * pixels * width).enumerate() {
-        let first = block * in_block;
-        let here = in_block.min(channels - first);
-        let mut rows = matrix.chunks_exact(inputs);
+    let together = RUN.div_ceil(columns);
+    for (run, out) in out.chunks_mut(together * columns * width).enumerate() {
         for output in (0..width).step_by(BLOCK) {
-            for to in side_by_side.chunks_exact_mut(stride) {
-                let to = &mut to[..here * pixels];
-                match rows.next() {
-                    Some(row) => to.copy_from_slice(&row[first * pixels..][..to.len()]),
-                    None => to.fill(0.0),
-                }
-            }
-            for (pixel, out) in out.chunks_exact_mut(in_block * width).enumerate() {
-                for (lane, out) in out.chunks_exact_mut(width).enumerate() {
-                    let out = &mut out[output..output + BLOCK];
-                    if lane >= here {
-                        out.fill(0.0);
-                        continue;
+            for (block, out) in out.chunks_exact_mut(columns * width).enumerate() {
+                let first = (run * together + block) * in_block;
+                let here = in_block.min(channels - first);
+                let mut rows = matrix.chunks_exact(inputs).skip(output);
+                for to in side_by_side.chunks_exact_mut(stride) {
+                    let to = &mut to[..here * pixels];
+                    match rows.next() {
+                        Some(row) => to.copy_from_slice(&row[first * pixels..][..to.len()]),
+                        None => to.fill(0.0),
                     }
-                    for (o, out) in out.iter_mut().enumerate() {
-                        *out = side_by_side[o * stride + lane * pixels + pixel];
+                }
+                for (pixel, out) in out.chunks_exact_mut(in_block * width).enumerate() {
+                    for (lane, out) in out.chunks_exact_mut(width).enumerate() {
+                        let out = &mut out[output..output + BLOCK];
+                        if lane >= here {
+                            out.fill(0.0);
+                            continue;
+                        }
+                        for (o, out) in out.iter_mut().enumerate() {
+                            *out = side_by_side[o * stride + lane * pixels + pixel];
+                        }
                     }
                 }
             }
@@ -467,6 +472,32 @@ mod tests {
         pack.write(1, &Counting, &mut out);
         assert_eq!(out[(16 + 2) * 16], 16.0 * 6.0 + 5.0);
         assert_eq!(out[(16 + 2) * 16 + 1], 0.0, "there is no output 17");
+    }
+
+    /// The same elements as panel by panel, in wider rows.
+    #[test]
+    fn a_wide_panel_holds_the_rows_of_several() {
+        let weight = Tensor { name: "w".into(), shape: vec![37, 40 * 3] };
+        let of_width = |width| {
+            let weight = weight.clone();
+            let pack = Pack::Linear { weight, channels: 40, pixels: 3, in_block: 16, width };
+            let mut parts = Vec::new();
+            for part in 0..pack.parts() {
+                let mut out = vec![f32::NAN; pack.part_len()];
+                pack.write(part, &Counting, &mut out);
+                parts.push(out);
+            }
+            parts
+        };
+        let (narrow, wide) = (of_width(16), of_width(32));
+        assert_eq!((narrow.len(), wide.len()), (3, 2));
+        for row in 0..3 * 3 * 16 {
+            for output in 0..48 {
+                let expected = narrow[output / 16][row * 16 + output % 16];
+                assert_eq!(wide[output / 32][row * 32 + output % 32], expected);
+            }
+            assert!(wide[1][row * 32 + 16..(row + 1) * 32].iter().all(|&v| v == 0.0));
+        }
     }
 
     #[test]
