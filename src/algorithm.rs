@@ -306,14 +306,30 @@ fn most_error(graph: &Graph) -> f64 {
     if deep { MOST_ERROR_DEEP } else { MOST_ERROR }
 }
 
-/// What is worth a measurement for a node: nothing where there is no choice.
-pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
+/// Whether a net bears the expected error of a convolution by tiles, whose output has rows and
+/// columns of `size`: less where its weights become integers.
+fn bears(
+    winograd: &Winograd,
+    images: usize,
+    size: [usize; 2],
+    most_error: f64,
+    weights: DType,
+) -> bool {
+    let narrow = points_dtype(weights, images, covers(winograd, size)) != DType::F32;
+    let most = if narrow { most_error.min(MOST_ERROR_NARROW) } else { most_error };
+    winograd.expected_error() <= most
+}
+
+/// What is worth a measurement for a node, for weights of a type: nothing where there is no choice.
+pub fn candidates(graph: &Graph, node: &Node, weights: DType) -> Vec<Algorithm> {
     let Op::Conv(conv) = &node.op else {
         // Without expected zeros a plain stream is never slower.
         let choice = [Algorithm::Direct, Algorithm::Nonzero];
         return if reads_many_zeros(graph, node) { choice.to_vec() } else { Vec::new() };
     };
-    let channels = graph.values[node.inputs[0].index()].shape.c().min(conv.out_channels);
+    let input = graph.values[node.inputs[0].index()].shape;
+    let size = conv.window.output_size([input.h(), input.w()]);
+    let channels = input.c().min(conv.out_channels);
     // Transforms for each of many small groups take longer to compile than they could ever save.
     let tiles = conv.groups == 1 || channels / conv.groups >= BLOCK;
     let sizes = TILES.filter(|_| tiles);
@@ -321,7 +337,7 @@ pub fn candidates(graph: &Graph, node: &Node) -> Vec<Algorithm> {
     let most_error = most_error(graph);
     let by_tiles = by_tiles.filter(|&algorithm| {
         transforms(graph, node, conv, algorithm)
-            .is_some_and(|winograd| winograd.expected_error() <= most_error)
+            .is_some_and(|winograd| bears(&winograd, input.n(), size, most_error, weights))
     });
     let found: Vec<Algorithm> = std::iter::once(Algorithm::Direct).chain(by_tiles).collect();
     if found.len() > 1 { found } else { Vec::new() }
@@ -444,11 +460,7 @@ fn cheapest(conv: &Conv, input: Shape, alone: bool, most_error: f64, weights: DT
         if alone && input.c() < BLOCK && conv.groups == 1 { input.c() as f64 } else { inputs };
     let direct = products_cost(read * outputs * taps, (h * w) as f64 * images, WEIGHT_COST);
     let mut best = (direct, Algorithm::Direct);
-    let bears = |winograd: &Winograd| {
-        let narrow = points_dtype(weights, input.n(), covers(winograd, [h, w])) != DType::F32;
-        let most = if narrow { most_error.min(MOST_ERROR_NARROW) } else { most_error };
-        winograd.expected_error() <= most
-    };
+    let bears = |winograd: &Winograd| bears(winograd, input.n(), [h, w], most_error, weights);
     if alone {
         for m in TILES {
             let Some(folded) = SpaceToDepth::new(conv, input, m) else { continue };

@@ -113,7 +113,7 @@ fn layers(fused: &Graph, options: &Options) -> Result<Vec<Layer>, TrialError> {
     Ok(nodes
         .map(|(node, untuned)| Layer {
             name: node.name.clone(),
-            candidates: algorithm::candidates(fused, node),
+            candidates: algorithm::candidates(fused, node, options.weights_dtype),
             untuned,
             reads_input: algorithm::reads_input_alone(fused, node),
         })

@@ -1,6 +1,7 @@
 use super::*;
 use crate::algorithm::{AlgorithmError, Math};
 use crate::graph::build::{self, BuildOptions};
+use alexc_codegen::ir::DType;
 use alexc_codegen::target::Target;
 
 /// A strided convolution of the input, one with a choice, two without: 1x1, and depthwise, whose
@@ -136,4 +137,39 @@ fn nothing_to_tune() {
     let strict = Options { math: Math::Strict, ..options() };
     let found = found(&strict, None);
     assert!(matches!(found.origin, Origin::NoChoice) && found.choices.is_empty());
+}
+
+/// The layers behind convolutions wait for their weights: with f16 those become 16-bit integers, for
+/// which the largest tiles are too coarse. The linear layer behind ReLU can pass over zeros, the one
+/// behind the input cannot.
+#[test]
+fn choices_follow_the_type_of_weights_and_expected_zeros() {
+    const WAITING: &str = "
+name: waiting
+input: {shape: [1, 32, 7, 7]}
+layers:
+  - {name: a, type: conv, out_channels: 32, kernel_size: 3, padding: 1}
+  - {name: relu, type: relu}
+  - {name: pool, type: max_pool, kernel_size: 3, stride: 2}
+  - {name: flat, type: flatten}
+  - {name: after, type: linear, out_features: 1024}
+  - {name: again, type: linear, out_features: 1024}
+";
+    let set = BuildOptions { batch: None, sets: Vec::new() };
+    let graph = build::load("waiting.yaml", WAITING, &set).unwrap().1;
+    let of_type = |weights_dtype| {
+        let options = Options { weights_dtype, ..options() };
+        let fused = compile::fuse(&graph, &options).unwrap();
+        layers(&fused, &options).unwrap()
+    };
+    let (plain, narrow) = (of_type(DType::F32), of_type(DType::F16));
+    let largest = Algorithm::Winograd { m: 7 };
+    assert!(plain[0].candidates.contains(&largest));
+    assert!(!narrow[0].candidates.contains(&largest));
+    assert!(narrow[0].candidates.contains(&Algorithm::Winograd { m: 5 }));
+    // `again` reads what no ReLU has made.
+    let names: Vec<&str> = plain.iter().map(|layer| layer.name.as_str()).collect();
+    assert_eq!(names, ["a", "after"]);
+    assert_eq!(plain[1].candidates, [Algorithm::Direct, Algorithm::Nonzero]);
+    assert_eq!(plain[1].untuned, Algorithm::Nonzero);
 }
