@@ -140,8 +140,8 @@ pub enum AlgorithmError {
     },
     /// A linear layer is no convolution, and a convolution no linear layer.
     #[error(
-        "algorithm: {layer} cannot use {algorithm}: linear layers have direct and, for one image in \
-         nets without tensor cores, nonzero"
+        "algorithm: {layer} cannot use {algorithm}: linear layers have direct and, for one image, \
+         nonzero"
     )]
     UnsuitedLinear {
         /// The layer.
@@ -174,16 +174,7 @@ pub fn choose(
     let by_cost = |node: &Node, conv: &Conv, input: Shape, most_error: f64| {
         cheapest(conv, input, reads_input_alone(graph, node), most_error, weights)
     };
-    let mut chosen = choose_by(graph, math, overrides, &by_cost)?;
-    if math == Math::Fast && passes_over_zeros {
-        for (node, algorithm) in graph.nodes.iter().zip(&mut chosen) {
-            let open = overrides.iter().all(|o| o.layer != node.name);
-            if open && reads_many_zeros(graph, node) {
-                *algorithm = Algorithm::Nonzero;
-            }
-        }
-    }
-    Ok(chosen)
+    choose_by(graph, math, overrides, &by_cost, passes_over_zeros)
 }
 
 /// Whether a linear layer has one image, whose elements lie as one run.
@@ -228,6 +219,7 @@ pub(crate) fn choose_by(
     math: Math,
     overrides: &[Override],
     estimate: Estimate<'_>,
+    passes_over_zeros: bool,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
     let has_choice = |layer: &str| {
         let mut nodes = graph.nodes.iter();
@@ -242,31 +234,41 @@ pub(crate) fn choose_by(
         Math::Strict | Math::Tf32 | Math::F16 => Algorithm::Direct,
         Math::Fast => estimate(node, conv, input, most_error),
     };
-    graph.nodes.iter().map(|node| choose_node(graph, node, overrides, &of_node)).collect()
+    let passes_over_zeros = math == Math::Fast && passes_over_zeros;
+    let choose = |node: &Node| match &node.op {
+        Op::Conv(conv) => choose_conv(graph, node, conv, overrides, &of_node),
+        _ => choose_other(graph, node, overrides, passes_over_zeros),
+    };
+    graph.nodes.iter().map(choose).collect()
 }
 
-fn choose_node(
+fn choose_other(
     graph: &Graph,
     node: &Node,
     overrides: &[Override],
+    passes_over_zeros: bool,
+) -> Result<Algorithm, AlgorithmError> {
+    let asked = overrides.iter().find(|o| o.layer == node.name).map(|o| o.algorithm);
+    match asked {
+        Some(Algorithm::Direct) => Ok(Algorithm::Direct),
+        Some(Algorithm::Nonzero) if suits_nonzero(graph, node) => Ok(Algorithm::Nonzero),
+        Some(algorithm) => {
+            Err(AlgorithmError::UnsuitedLinear { layer: node.name.clone(), algorithm })
+        }
+        None if passes_over_zeros && reads_many_zeros(graph, node) => Ok(Algorithm::Nonzero),
+        None => Ok(Algorithm::Direct),
+    }
+}
+
+fn choose_conv(
+    graph: &Graph,
+    node: &Node,
+    conv: &Conv,
+    overrides: &[Override],
     otherwise: &dyn Fn(&Conv, &Node, Shape) -> Algorithm,
 ) -> Result<Algorithm, AlgorithmError> {
-    let asked = overrides.iter().find(|o| o.layer == node.name);
-    let Op::Conv(conv) = &node.op else {
-        let Some(o) = asked else { return Ok(Algorithm::Direct) };
-        let suits = match o.algorithm {
-            Algorithm::Direct => true,
-            Algorithm::Nonzero => suits_nonzero(graph, node),
-            Algorithm::Winograd { .. } | Algorithm::SpaceToDepth { .. } => false,
-        };
-        let Override { layer, algorithm } = o.clone();
-        return match suits {
-            true => Ok(algorithm),
-            false => Err(AlgorithmError::UnsuitedLinear { layer, algorithm }),
-        };
-    };
     let input = graph.values[node.inputs[0].index()].shape;
-    if let Some(o) = asked {
+    if let Some(o) = overrides.iter().find(|o| o.layer == node.name) {
         if !suits(graph, node, conv, o.algorithm) {
             let [kh, kw] = conv.window.kernel;
             let [sh, sw] = conv.window.stride;

@@ -250,7 +250,7 @@ impl Builder {
 
     /// Elements of the list of [`Builder::nonzero`].
     pub fn list_len(count: usize, values: usize) -> usize {
-        2 * (count + 2 * values)
+        Nonzero::list_len(count, 2 * values)
     }
 
     /// The next dimension of a group's items; all of them come behind the parallel space and

@@ -176,95 +176,28 @@ struct Step {
 }
 
 /// Registers are numbers of slots in the register file, all 16 lanes wide.
+///
+/// Of a loop over nonzero elements `Find` lists them, `Turn` takes the next ones or goes on behind
+/// the loop, and `Again` goes back to that.
 #[derive(Debug, Clone)]
 enum Op {
-    Const {
-        dst: Reg,
-        value: f32,
-    },
-    Load {
-        dst: Reg,
-        lanes: u8,
-        from: Memory,
-    },
-    Splat {
-        dst: Reg,
-        from: Memory,
-    },
-    Broadcast {
-        dst: Reg,
-        src: Reg,
-    },
-    Lane {
-        dst: Reg,
-        src: Reg,
-        lane: u8,
-    },
-    Join {
-        dst: Reg,
-        src: [Reg; 4],
-    },
-    Store {
-        src: Reg,
-        lanes: u8,
-        to: Memory,
-    },
-    Unary {
-        op: Unary,
-        lanes: u8,
-        dst: Reg,
-        src: Reg,
-    },
-    Binary {
-        op: Binary,
-        lanes: u8,
-        dst: Reg,
-        a: Reg,
-        b: Reg,
-    },
-    Fma {
-        lanes: u8,
-        dst: Reg,
-        a: Reg,
-        b: Reg,
-        c: Reg,
-    },
-    Reduce {
-        op: Reduce,
-        lanes: u8,
-        dst: Reg,
-        src: Reg,
-    },
-    Tf32 {
-        lanes: u8,
-        dst: Reg,
-        src: Reg,
-    },
-    /// Finds the elements that are not zero.
-    Find {
-        nonzero: usize,
-        from: Memory,
-        count: u32,
-    },
-    /// The turn of the next of them, if there are any; goes on behind the loop otherwise.
-    Turn {
-        nonzero: usize,
-        behind: usize,
-    },
-    /// Back to the turn of others.
-    Again {
-        turn: usize,
-    },
-    Begin {
-        count: u32,
-        depth: usize,
-    },
-    End {
-        depth: usize,
-        body: usize,
-        count: u32,
-        steps: Range<usize>,
-    },
+    Const { dst: Reg, value: f32 },
+    Load { dst: Reg, lanes: u8, from: Memory },
+    Splat { dst: Reg, from: Memory },
+    Broadcast { dst: Reg, src: Reg },
+    Lane { dst: Reg, src: Reg, lane: u8 },
+    Join { dst: Reg, src: [Reg; 4] },
+    Store { src: Reg, lanes: u8, to: Memory },
+    Unary { op: Unary, lanes: u8, dst: Reg, src: Reg },
+    Binary { op: Binary, lanes: u8, dst: Reg, a: Reg, b: Reg },
+    Fma { lanes: u8, dst: Reg, a: Reg, b: Reg, c: Reg },
+    Reduce { op: Reduce, lanes: u8, dst: Reg, src: Reg },
+    Tf32 { lanes: u8, dst: Reg, src: Reg },
+    Find { nonzero: usize, from: Memory },
+    Turn { nonzero: usize, behind: usize },
+    Again { turn: usize },
+    Begin { count: u32, depth: usize },
+    End { depth: usize, body: usize, count: u32, steps: Range<usize> },
 }
 
 /// An address: a stride sum and a constant.
@@ -368,17 +301,17 @@ impl<'k> Flat<'k> {
                         steps.iter().for_each(|s| state.sums[s.sum] -= s.by * back);
                     }
                 }
-                Op::Find { nonzero, from, count } => {
-                    let at = state.at(from);
+                Op::Find { nonzero, from } => {
+                    let (at, of) = (state.at(from), self.nonzero[nonzero].of);
                     let found = &mut state.found[nonzero];
                     found.values.clear();
                     // The verifier lets only f32 be looked through.
                     if let Data::F32(values) = &buffers[from.buffer] {
-                        let all = (0..count).zip(values[at..][..count as usize].iter().copied());
+                        let all = (0..of.count).zip(values[at..].iter().copied());
                         found.values.extend(all.filter(|&(_, value)| value != 0.0));
                     }
                     found.next = 0;
-                    found.vars = vec![0; self.nonzero[nonzero].of.found.len()];
+                    found.vars = vec![0; of.found.len()];
                 }
                 Op::Turn { nonzero, behind } => {
                     if !self.turn(nonzero, state) {
@@ -612,7 +545,7 @@ impl<'k> Flattening<'k> {
                     let nonzero = self.nonzero.len();
                     self.nonzero.push(of);
                     let from = self.memory(&of.from);
-                    self.ops.push(Op::Find { nonzero, from, count: of.count });
+                    self.ops.push(Op::Find { nonzero, from });
                     let turn = self.ops.len();
                     self.ops.push(Op::Turn { nonzero, behind: 0 });
                     self.body(&of.body, depth);

@@ -422,14 +422,15 @@ pub struct Nonzero {
 }
 
 impl Nonzero {
-    /// Elements that its list must have.
-    pub fn list_len(&self) -> usize {
-        2 * self.half_list()
+    /// Elements that the list of a loop over `count` elements with `found` indices must have: two
+    /// halves, each with room behind the last entry for those that are missing.
+    pub fn list_len(count: usize, found: usize) -> usize {
+        2 * (count + found)
     }
 
-    /// Where the indices begin. Behind the last value there is room for those that are missing.
+    /// Where the indices begin in its list.
     pub fn half_list(&self) -> usize {
-        self.count as usize + self.found.len()
+        Self::list_len(self.count as usize, self.found.len()) / 2
     }
 
     /// Times that the body runs if no element is zero.

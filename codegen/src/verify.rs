@@ -231,7 +231,7 @@ impl<'a> Verifier<'a> {
         for nonzero in lists {
             let id = usize::from(nonzero.list.0);
             let Some(buffer) = kernel.buffers.get(id) else { continue };
-            let (needed, name) = (nonzero.list_len(), buffer.name.clone());
+            let (needed, name) = (2 * nonzero.half_list(), buffer.name.clone());
             let scratch = buffer.access == Access::Local && buffer.dtype == DType::F32;
             if !scratch || buffer.len < needed || users[id] != 1 {
                 self.error(Place::Buffer(id), Problem::List { buffer: name, needed });

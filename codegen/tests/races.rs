@@ -36,17 +36,11 @@ fn races(kernel: &Kernel) -> bool {
                     }
                     continue;
                 }
-                // Whatever is found.
-                Stmt::Nonzero(Nonzero { from, count, found, body, .. }) => {
-                    for number in 0..count.pow(found.len() as u32) {
-                        let mut rest = number;
-                        for Var(var) in found {
-                            vars[usize::from(*var)] = i64::from(rest % count);
-                            rest /= count;
-                        }
-                        walk(kernel, body, vars, touch);
-                    }
-                    (from, *count as u8, false)
+                Stmt::Nonzero(nonzero) => {
+                    common::each_finding(nonzero, vars, &mut |vars| {
+                        walk(kernel, &nonzero.body, vars, touch);
+                    });
+                    (&nonzero.from, nonzero.count as u8, false)
                 }
                 Stmt::Inst(Inst::Load { dst, addr }) => (addr, kernel.lanes(*dst), false),
                 Stmt::Inst(Inst::Splat { addr, .. }) => (addr, 1, false),

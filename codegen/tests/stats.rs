@@ -2,7 +2,7 @@
 
 mod common;
 
-use alexc_codegen::ir::{Inst, Nonzero, Stmt, Var};
+use alexc_codegen::ir::{Inst, Stmt, Var};
 use alexc_codegen::stats::{Footprint, stats};
 use alexc_codegen::text::parse;
 use alexc_codegen::verify::{Verified, verify};
@@ -65,23 +65,17 @@ fn touched(kernel: &Verified) -> Vec<Footprint> {
     fn walk(
         kernel: &Verified,
         body: &[Stmt],
-        vars: &mut Vec<i64>,
+        vars: &mut [i64],
         mark: &mut impl FnMut(usize, bool, i64),
     ) {
         for stmt in body {
             let (stored, addr, lanes) = match stmt {
                 Stmt::Let { .. } | Stmt::Barrier => continue,
-                // Whatever is found.
-                Stmt::Nonzero(Nonzero { from, count, found, body, .. }) => {
-                    for number in 0..count.pow(found.len() as u32) {
-                        let mut rest = number;
-                        for Var(var) in found {
-                            vars[usize::from(*var)] = i64::from(rest % count);
-                            rest /= count;
-                        }
-                        walk(kernel, body, vars, mark);
-                    }
-                    (false, from, *count as u8)
+                Stmt::Nonzero(nonzero) => {
+                    common::each_finding(nonzero, vars, &mut |vars| {
+                        walk(kernel, &nonzero.body, vars, mark);
+                    });
+                    (false, &nonzero.from, nonzero.count as u8)
                 }
                 Stmt::For { var: Var(var), count, body } => {
                     for value in 0..*count {

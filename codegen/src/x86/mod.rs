@@ -5,6 +5,7 @@
 
 mod allocate;
 mod encode;
+mod listing;
 mod nonzero;
 mod plan;
 
@@ -16,6 +17,8 @@ use alexc_runtime::program::KernelCode;
 use allocate::Home;
 use encode::{Assembler, Condition, Gpr, Label, Op, RAX, RCX, RDI, RDX, RSI, RSP, Rm, Width};
 use plan::{Folded, Item, Plan};
+
+pub use listing::listing;
 
 /// Registers that pointers and counters may live in: all but rsp and the scratch rax and rdx.
 const GPRS: [Gpr; 13] = [
@@ -84,23 +87,6 @@ pub fn emit(kernel: &Verified, level: Level) -> Result<KernelCode, X86Error> {
     let plan = Plan::new(kernel, &streams, wide, registers, SCRATCH, GPRS.len());
     let bytes = Emitter::new(kernel, &plan, wide, registers).emit();
     Ok(KernelCode { name: kernel.name.clone(), bytes, align: 64 })
-}
-
-/// Machine code as text, an instruction a line with its offset; the constants behind the code are
-/// left out.
-pub fn listing(bytes: &[u8]) -> String {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
-    let mut formatter = IntelFormatter::new();
-    let mut text = String::new();
-    for instruction in Decoder::new(64, bytes, DecoderOptions::NONE).iter() {
-        text.push_str(&format!("{:6x}  ", instruction.ip()));
-        formatter.format(&instruction, &mut text);
-        text.push('\n');
-        if instruction.mnemonic() == Mnemonic::Ret {
-            break;
-        }
-    }
-    text
 }
 
 /// The stack frame, offsets from rsp in bytes. Vector slots come first, each as wide as the widest

@@ -358,6 +358,20 @@ fn fit_inputs(kernel: &mut Kernel) {
     }
 }
 
+/// Calls `visit` with the variables of a loop over nonzero elements at all values that they could
+/// have, whatever is found.
+#[allow(dead_code, reason = "not every test file follows addresses")]
+pub(crate) fn each_finding(nonzero: &Nonzero, vars: &mut [i64], visit: &mut dyn FnMut(&mut [i64])) {
+    for number in 0..nonzero.count.pow(nonzero.found.len() as u32) {
+        let mut rest = number;
+        for var in &nonzero.found {
+            vars[usize::from(var.0)] = i64::from(rest % nonzero.count);
+            rest /= nonzero.count;
+        }
+        visit(vars);
+    }
+}
+
 /// Scratch begins undefined; in these kernels it begins as NaN, as in the interpreter.
 #[allow(dead_code, reason = "not every test file runs kernels")]
 pub(crate) fn define_scratch(kernel: &mut Kernel) {

@@ -30,10 +30,13 @@ pub fn choose(
     overrides: &[Override],
     parameters: &Parameters,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
-    let algorithms =
-        algorithm::choose_by(graph, math, overrides, &|_, conv, input, most_error| {
-            choice::cheapest(conv, input, most_error, parameters)
-        })?;
+    let algorithms = algorithm::choose_by(
+        graph,
+        math,
+        overrides,
+        &|_, conv, input, most_error| choice::cheapest(conv, input, most_error, parameters),
+        false,
+    )?;
     let written = |node: &Node, algorithm| match (&node.op, algorithm) {
         (Op::Conv(conv), Algorithm::Winograd { .. }) => choice::suits(conv),
         (_, algorithm) => algorithm == Algorithm::Direct,
