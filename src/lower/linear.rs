@@ -6,7 +6,7 @@
 //! stays in the first-level cache while all images pass over it.
 
 use super::conv::TileShape;
-use super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
+use super::tile::{self, Ahead, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
 use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
@@ -70,10 +70,21 @@ impl Lowering<'_> {
         // The reduction: one loop where the rows lie densely, else one for each row of the map.
         let (outer, run) = rows_of.nest(&il);
         let chunk = largest_divisor(run, PANEL_ROWS);
+        let spread = self.vectors.fetches_ahead();
+        let passes = split(images, shape.pixels).iter().map(|(tiles, _)| tiles).sum();
+        let ahead = |pass: &Affine| {
+            if spread {
+                let every = Ahead::share(passes);
+                let of_pass = Ahead::rows(chunk, chunk, every) * BLOCK;
+                Ahead { distance: pass * of_pass + chunk * BLOCK, every }
+            } else {
+                Ahead { distance: (AHEAD_ROWS * BLOCK).into(), every: 1 }
+            }
+        };
         let body = |b: &mut Builder, x_at: &Affine, w_row: &Affine| {
             b.repeat("part", self.vectors.per_block() / vectors, |b, part| {
                 let lane = &part * (vectors * width);
-                let mut done = 0;
+                let (mut done, mut passes) = (0, 0);
                 for (tiles, pixels) in split(images, shape.pixels) {
                     b.repeat("tile", tiles, |b, t| {
                         let first = &t * pixels + done;
@@ -101,11 +112,12 @@ impl Lowering<'_> {
                             input_step: rows_of.step,
                             weight_step: BLOCK,
                         }];
+                        let ahead = (images > 1).then(|| ahead(&(&t + passes)));
                         let tile = Tile {
                             input: &source,
                             pixels: &offsets,
                             weights: &sources,
-                            ahead: (images > 1).then_some(AHEAD_ROWS * BLOCK),
+                            ahead: ahead.as_ref(),
                             loops: &loops,
                         };
                         tile::multiply(b, &tile, &accumulators);
@@ -130,6 +142,7 @@ impl Lowering<'_> {
                         }
                     });
                     done += tiles * pixels;
+                    passes += tiles;
                 }
             });
         };
@@ -158,7 +171,7 @@ impl Lowering<'_> {
 }
 
 /// Rows of a panel between the one at work and the one that is fetched, where several images
-/// multiply each: a row comes from memory slower than one image but faster than many use it.
+/// multiply each and the widest vectors do so in little more time than a row takes from memory.
 const AHEAD_ROWS: usize = 64;
 
 /// Where the elements of the input are: row k of image n at `origin + k * step + n * image_step`,

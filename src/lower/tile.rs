@@ -31,67 +31,111 @@ pub(super) struct Tile<'a> {
     pub(super) pixels: &'a [usize],
     /// First row of each vector of weights.
     pub(super) weights: &'a [Source],
-    /// Distance of the weights that the next iteration reads, where they shall be prefetched.
-    pub(super) ahead: Option<usize>,
+    /// Weights to fetch meanwhile.
+    pub(super) ahead: Option<&'a Ahead>,
     /// Outermost first; the last one steps through rows of the panel.
     pub(super) loops: &'a [Reduction],
 }
 
-/// `accumulators[v][p] += sum over the loops of weights[v] * input[p]`.
-pub(super) fn multiply(b: &mut Builder, tile: &Tile<'_>, accumulators: &[Vec<Reg>]) {
-    nest(b, tile, tile.loops, &Affine::default(), &Affine::default(), accumulators);
+/// Weights to come that are fetched while a tile multiplies. Where several tiles pass over the same
+/// panel, each fetches its share of the next one, so that memory is never idle: the processor's own
+/// fetching ahead stops while what it brought is used again.
+#[derive(Debug, Clone)]
+pub(super) struct Ahead {
+    /// From the first row at work to the first row that is fetched.
+    pub(super) distance: Affine,
+    /// Rows at work for each one that is fetched.
+    pub(super) every: usize,
 }
 
+impl Ahead {
+    /// Rows fetched while a tile multiplies `rows`, its innermost loop having `run` of them.
+    pub(super) fn rows(rows: usize, run: usize, every: usize) -> usize {
+        let unroll = unroll(run);
+        rows / run * (run / unroll * unroll.div_ceil(every) + (run % unroll).div_ceil(every))
+    }
+
+    /// One row for how many, where so many tiles share the fetching of as many rows as they
+    /// multiply.
+    pub(super) fn share(tiles: usize) -> usize {
+        tiles.min(MOST_UNROLLED)
+    }
+}
+
+/// `accumulators[v][p] += sum over the loops of weights[v] * input[p]`.
+pub(super) fn multiply(b: &mut Builder, tile: &Tile<'_>, accumulators: &[Vec<Reg>]) {
+    let zero = Affine::default();
+    nest(b, tile, tile.loops, [&zero, &zero, &zero], accumulators);
+}
+
+/// `at`: offsets in the input, in the weights and in what is fetched.
 fn nest(
     b: &mut Builder,
     tile: &Tile<'_>,
     loops: &[Reduction],
-    input: &Affine,
-    weight: &Affine,
+    at: [&Affine; 3],
     accumulators: &[Vec<Reg>],
 ) {
+    let [input, weight, ahead] = at;
+    let every = tile.ahead.map_or(1, |ahead| ahead.every);
     match loops {
-        [] => step(b, tile, input, weight, accumulators),
+        [] => step(b, tile, [input, weight], Some(ahead), accumulators),
         [last] => {
             let unroll = unroll(last.count);
-            let steps = |b: &mut Builder, count: usize, input: &Affine, weight: &Affine| {
+            let fetched = unroll.div_ceil(every) * last.weight_step;
+            let steps = |b: &mut Builder, count: usize, [input, weight, ahead]: [&Affine; 3]| {
                 for u in 0..count {
                     let input = input + u * last.input_step;
                     let weight = weight + u * last.weight_step;
-                    step(b, tile, &input, &weight, accumulators);
+                    let ahead = ahead + u / every * last.weight_step;
+                    let ahead = u.is_multiple_of(every).then_some(&ahead);
+                    step(b, tile, [&input, &weight], ahead, accumulators);
                 }
             };
             b.repeat(last.name, last.count / unroll, |b, i| {
                 let input = input + &i * (unroll * last.input_step);
                 let weight = weight + &i * (unroll * last.weight_step);
-                steps(b, unroll, &input, &weight);
+                let ahead = ahead + &i * fetched;
+                steps(b, unroll, [&input, &weight, &ahead]);
             });
             let done = last.count / unroll * unroll;
             let input = input + done * last.input_step;
             let weight = weight + done * last.weight_step;
-            steps(b, last.count - done, &input, &weight);
+            let ahead = ahead + last.count / unroll * fetched;
+            steps(b, last.count - done, [&input, &weight, &ahead]);
         }
-        [first, rest @ ..] => b.repeat(first.name, first.count, |b, i| {
-            let input = input + &i * first.input_step;
-            let weight = weight + &i * first.weight_step;
-            nest(b, tile, rest, &input, &weight, accumulators);
-        }),
+        [first, rest @ ..] => {
+            let run = rest.last().map_or(1, |last| last.count);
+            let rows: usize = rest.iter().map(|inner| inner.count).product();
+            let row = rest.last().map_or(0, |last| last.weight_step);
+            let fetched = Ahead::rows(rows, run, every) * row;
+            b.repeat(first.name, first.count, |b, i| {
+                let input = input + &i * first.input_step;
+                let weight = weight + &i * first.weight_step;
+                let ahead = ahead + &i * fetched;
+                nest(b, tile, rest, [&input, &weight, &ahead], accumulators);
+            });
+        }
     }
 }
+
+/// Most steps written out in the innermost body.
+const MOST_UNROLLED: usize = 8;
 
 /// Steps written out in the innermost body: a divisor near 4 to 8 where there is one.
 fn unroll(count: usize) -> usize {
-    if count <= 8 {
+    if count <= MOST_UNROLLED {
         return count;
     }
-    (3..=8).rev().find(|u| count.is_multiple_of(*u)).unwrap_or(4)
+    (3..=MOST_UNROLLED).rev().find(|u| count.is_multiple_of(*u)).unwrap_or(4)
 }
 
+/// One row; `fetched`: offset of the row to fetch, if one is due.
 fn step(
     b: &mut Builder,
     tile: &Tile<'_>,
-    input: &Affine,
-    weight: &Affine,
+    [input, weight]: [&Affine; 2],
+    fetched: Option<&Affine>,
     accumulators: &[Vec<Reg>],
 ) {
     let lanes = b.lanes(accumulators[0][0]);
@@ -100,10 +144,10 @@ fn step(
         .iter()
         .map(|source| b.load(lanes, source.buffer, &source.at + weight))
         .collect();
-    if let Some(ahead) = tile.ahead {
+    if let (Some(ahead), Some(fetched)) = (tile.ahead, fetched) {
         // One hint a cache line of the row.
         for source in tile.weights.iter().step_by(LINE.div_ceil(usize::from(lanes))) {
-            b.prefetch(source.buffer, &source.at + weight + ahead);
+            b.prefetch(source.buffer, &source.at + fetched + &ahead.distance);
         }
     }
     for (p, &pixel) in tile.pixels.iter().enumerate() {

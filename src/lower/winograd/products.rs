@@ -1,7 +1,9 @@
 //! The matrix products of Winograd's method.
 
 use super::super::conv::TileShape;
-use super::super::tile::{self, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
+use super::super::tile::{
+    self, Ahead, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split,
+};
 use super::super::{Argument, Draft, Lowering};
 use crate::layout::BLOCK;
 use crate::winograd::PointSet;
@@ -68,14 +70,12 @@ impl Lowering<'_> {
             (b.parallel("point", set.count), place(b))
         };
         let point = point + set.first;
-        // A stream that is read in order needs no hints (they made it slower); one that jumps from
-        // panel to panel does.
-        let ahead = (!inputs_stay).then_some(points * panel);
         let from = &point * from_step + first * plane + &own;
         let weights = (&ob * points + &point) * panel;
         let scales = (&ob * points + &point) * BLOCK;
         let to = &point * to_step + &ob * plane + &own;
-        let chunk_blocks = largest_divisor(reach_blocks, (PANEL_ROWS / BLOCK).max(1));
+        let most_rows = if self.vectors.fetches_ahead() { SPREAD_ROWS } else { PANEL_ROWS };
+        let chunk_blocks = largest_divisor(reach_blocks, (most_rows / BLOCK).max(1));
         let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
         let sum_blocks = largest_divisor(chunk_blocks, most_summed(n));
@@ -88,17 +88,26 @@ impl Lowering<'_> {
             },
             Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
         ];
+        let fetching = Fetching {
+            spread: self.vectors.fetches_ahead(),
+            jumps: !inputs_stay,
+            passes: split(tiles, shape.pixels).iter().map(|(count, _)| count).sum(),
+            panel: if inputs_stay { panel } else { points * panel },
+            chunk: chunk_blocks * BLOCK * BLOCK,
+            chunks,
+        };
         for chunk in 0..chunks {
             let from = &from + chunk * chunk_blocks * plane;
             let weights = &weights + chunk * chunk_blocks * BLOCK * BLOCK;
             b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
                 let lane = &part * (shape.vectors * width);
-                let mut done = 0;
+                let (mut done, mut passes) = (0, 0);
                 let kinds = split(tiles, shape.pixels);
                 let last = kinds.len() - 1;
                 for (kind, (count, pixels)) in kinds.into_iter().enumerate() {
                     b.repeat("tile", count, |b, t| {
                         let first_tile = &t * pixels + done;
+                        let pass = &t + passes;
                         let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
                         let at = |v: usize, p: usize| {
                             &to + (&first_tile + p) * BLOCK + &lane + v * width
@@ -108,6 +117,8 @@ impl Lowering<'_> {
                             let block = sum * sum_blocks;
                             let from = &from + &block * plane + &first_tile * BLOCK;
                             let input = Source { buffer: v_buffer, at: from };
+                            let ahead =
+                                fetching.ahead(chunk, &pass, (sum, sum_blocks), kind == last);
                             let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
                             let sources: Vec<Source> = (0..shape.vectors)
                                 .map(|v| Source { buffer: u_buffer, at: &panel + v * width })
@@ -119,7 +130,7 @@ impl Lowering<'_> {
                                 input: &input,
                                 pixels: &offsets,
                                 weights: &sources,
-                                ahead: ahead.filter(|_| kind == last),
+                                ahead: ahead.as_ref(),
                                 loops: &loops,
                             };
                             tile::multiply(b, &tile, &accumulators);
@@ -148,12 +159,59 @@ impl Lowering<'_> {
                         b.repeat("sum", sums - fresh, |b, i| sum(b, &(i + fresh), false));
                     });
                     done += count * pixels;
+                    passes += count;
                 }
             });
         }
         self.call(draft);
     }
 }
+
+/// Which weights a product fetches ahead.
+struct Fetching {
+    /// All passes over a chunk share the fetching of the next one.
+    spread: bool,
+    /// The next panel does not begin where this one ends.
+    jumps: bool,
+    /// Tiles that pass over a chunk.
+    passes: usize,
+    /// Elements from a panel to the next one at work.
+    panel: usize,
+    /// Elements of a chunk.
+    chunk: usize,
+    /// Chunks of a panel.
+    chunks: usize,
+}
+
+impl Fetching {
+    /// What a tile fetches during the sum of this index, of so many blocks.
+    fn ahead(
+        &self,
+        chunk: usize,
+        pass: &Affine,
+        (sum, blocks): (&Affine, usize),
+        last: bool,
+    ) -> Option<Ahead> {
+        if !self.spread {
+            // A stream that is read in order needs no hints (they made it slower); one that jumps
+            // from panel to panel does.
+            let distance = self.panel.into();
+            return (self.jumps && last).then_some(Ahead { distance, every: 1 });
+        }
+        let next =
+            if chunk + 1 < self.chunks { self.chunk } else { self.panel - chunk * self.chunk };
+        let every = Ahead::share(self.passes);
+        let row = BLOCK;
+        let of_pass = Ahead::rows(self.chunk / row, BLOCK, every) * row;
+        let of_sum = Ahead::rows(blocks * BLOCK, BLOCK, every) * row;
+        let distance = pass * of_pass + sum * of_sum + next - &(sum * (blocks * BLOCK * row));
+        Some(Ahead { distance, every })
+    }
+}
+
+/// Rows of a chunk where all passes share the fetching: what was fetched and what is used are still
+/// in the caches together.
+const SPREAD_ROWS: usize = 128;
 
 /// Transformed inputs of up to this many bytes are read again for every block of outputs.
 const INPUT_BYTES: usize = 768 * 1024;
