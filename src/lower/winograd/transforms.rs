@@ -94,6 +94,10 @@ fn over_tiles(
     }
 }
 
+/// Fewest blocks of channels of which each tile of one fetches what the same tile of the next one
+/// reads: a map's lines are too short for the processor to see where they lead.
+const FETCHED: usize = 4;
+
 impl Lowering<'_> {
     /// B^T d B of every tile.
     pub(super) fn transform_input(
@@ -128,7 +132,14 @@ impl Lowering<'_> {
             let across = winograd.input.corner(columns.points, columns.points);
             for lane in (0..BLOCK).step_by(usize::from(lanes)) {
                 let from = &corner + lane;
+                let hints = lane == 0 && self.vectors.fetches_ahead() && il.blocks() >= FETCHED;
                 b.repeat("x", columns.points, |b, x| {
+                    if hints {
+                        for y in 0..rows.points {
+                            let at = &from + &x * il.block + (y * il.row() + il.plane());
+                            b.prefetch(x_buffer, at);
+                        }
+                    }
                     let values: Vec<Reg> = (0..rows.points)
                         .map(|y| b.load(lanes, x_buffer, &from + &x * il.block + y * il.row()))
                         .collect();
@@ -182,6 +193,13 @@ impl Lowering<'_> {
             let across = winograd.output.corner(columns.kept, columns.points);
             for lane in (0..BLOCK).step_by(usize::from(lanes)) {
                 along(b, "x", n, columns, |b, x| {
+                    // The next tile, one line a point: too many streams for the processor.
+                    if lane == 0 && self.vectors.fetches_ahead() {
+                        for y in 0..rows.points {
+                            let y = (y < n - 1).then(|| Affine::from(y));
+                            b.prefetch(m_buffer, place.at(y.as_ref(), x) + BLOCK);
+                        }
+                    }
                     let values: Vec<Reg> = (0..rows.points)
                         .map(|y| {
                             let y = (y < n - 1).then(|| Affine::from(y));
