@@ -159,20 +159,30 @@ impl Cells {
         });
     }
 
-    /// The cell at row `y` and column `x`, lanes from `channel` on; its row is number `row` of
+    /// The cells at row `y` and some columns, lanes from `channel` on; their row is number `row` of
     /// those squared last.
-    fn cell(
+    fn cells(
         &self,
         b: &mut Builder,
-        (n, y, x): (&Affine, &Affine, &Affine),
+        (n, y, columns): (&Affine, &Affine, &[Affine]),
         row: usize,
         Place { cb, lane, .. }: Place<'_>,
-    ) -> Reg {
-        let pixel = (x + row * self.columns) * self.pitch;
-        let first = pixel + cb * BLOCK + lane + (self.front - self.size / 2);
-        let sum = self.sum(b, &first, self.size);
-        let value = b.load(self.lanes, self.from, self.input.at(n, cb, y, x) + lane);
-        self.normaliser.apply(b, value, sum)
+    ) -> Vec<Reg> {
+        let cells: Vec<(Reg, Reg)> = columns
+            .iter()
+            .map(|x| {
+                let pixel = (x + row * self.columns) * self.pitch;
+                let first = pixel + cb * BLOCK + lane + (self.front - self.size / 2);
+                let sum = self.sum(b, &first, self.size);
+                (b.load(self.lanes, self.from, self.input.at(n, cb, y, x) + lane), sum)
+            })
+            .collect();
+        // As many together as sixteen registers hold.
+        let (pairs, rest) = cells.as_chunks::<2>();
+        let mut values = Vec::new();
+        pairs.iter().for_each(|&pair| values.extend(self.normaliser.apply(b, pair)));
+        rest.iter().for_each(|&cell| values.extend(self.normaliser.apply(b, [cell])));
+        values
     }
 
     /// The sum of the squares of `count` neighbours, by halves.
@@ -203,8 +213,9 @@ impl Lowering<'_> {
         cells.square(b, (&n, &y), 1);
         cells.share.channels(b, lanes, |b, place| {
             b.repeat("x", layout.w, |b, x| {
-                let value = cells.cell(b, (&n, &y, &x), 0, place);
-                b.store(to, output.at(&n, place.cb, &y, &x) + place.lane, value);
+                for value in cells.cells(b, (&n, &y, std::slice::from_ref(&x)), 0, place) {
+                    b.store(to, output.at(&n, place.cb, &y, &x) + place.lane, value);
+                }
             });
         });
         self.call(draft);
@@ -258,10 +269,10 @@ impl Lowering<'_> {
         let slide = |b: &mut Builder, y: &Affine, count: usize, sink: Sink<'_>| {
             cells.square(b, (&n, y), count);
             cells.share.channels(b, lanes, |b, place| {
-                let cell = |b: &mut Builder, row: usize, x: &Affine| {
-                    cells.cell(b, (&n, &(y + row), x), row, place)
+                let made = |b: &mut Builder, row: usize, columns: &[Affine]| {
+                    cells.cells(b, (&n, &(y + row), columns), row, place)
                 };
-                pool::slide(b, pool, (count, windows), &cell, &|b, x, pooled| {
+                pool::slide(b, pool, (count, windows), &made, &|b, x, pooled| {
                     sink(b, place, x, &pooled);
                 });
             });

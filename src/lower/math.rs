@@ -153,24 +153,32 @@ impl Root {
         }
     }
 
-    /// `value * x^(-3/4)`.
-    fn scale(&self, b: &mut Builder, value: Reg, x: Reg) -> Reg {
-        let z = b.binary(Binary::SubQuarter, self.guess, x);
-        let square = b.binary(Binary::Mul, z, z);
-        let fourth = b.binary(Binary::Mul, square, square);
-        let t = b.fma(x, fourth, self.minus_one);
+    /// `value * x^(-3/4)` for each (value, x). Step by step for all together: one after the other,
+    /// what waits for the results of the first would fill the processor's queues.
+    fn scale<const N: usize>(&self, b: &mut Builder, pairs: [(Reg, Reg); N]) -> [Reg; N] {
+        let guesses = pairs.map(|(value, x)| {
+            let z = b.binary(Binary::SubQuarter, self.guess, x);
+            (value, x, z, b.binary(Binary::Mul, z, z))
+        });
+        let lacks = guesses
+            .map(|(_, x, _, square)| (x, b.binary(Binary::Mul, square, square)))
+            .map(|(x, fourth)| b.fma(x, fourth, self.minus_one));
         let coefficient = |b: &mut Builder, index: usize| match &self.polynomial {
             Some(held) => held[index],
-            None => constant_like(b, x, ROOT_POLYNOMIAL[index]),
+            None => constant_like(b, self.guess, ROOT_POLYNOMIAL[index]),
         };
-        let mut p = coefficient(b, 0);
+        let first = coefficient(b, 0);
+        let mut sums = lacks.map(|t| (t, first));
         for index in 1..ROOT_POLYNOMIAL.len() {
             let next = coefficient(b, index);
-            p = b.fma(p, t, next);
+            sums = sums.map(|(t, sum)| (t, b.fma(sum, t, next)));
         }
-        let scaled = b.binary(Binary::Mul, z, value);
-        let scaled = b.binary(Binary::Mul, square, scaled);
-        b.binary(Binary::Mul, scaled, p)
+        let mut sums = sums.into_iter();
+        guesses.map(|(value, _, z, square)| {
+            let scaled = b.binary(Binary::Mul, z, value);
+            let scaled = b.binary(Binary::Mul, square, scaled);
+            sums.next().map_or(scaled, |(_, p)| b.binary(Binary::Mul, scaled, p))
+        })
     }
 }
 
@@ -192,15 +200,19 @@ impl Normaliser {
         Normaliser { scale, k, beta: lrn.beta, root: by_root.then(|| Root::new(b, vectors)) }
     }
 
-    /// The value of a channel, given the sum of the squares around it.
-    pub(super) fn apply(&self, b: &mut Builder, value: Reg, sum: Reg) -> Reg {
-        let base = b.fma(sum, self.scale, self.k);
+    /// The values of some channels, given (value, sum of the squares around it) of each.
+    pub(super) fn apply<const N: usize>(
+        &self,
+        b: &mut Builder,
+        cells: [(Reg, Reg); N],
+    ) -> [Reg; N] {
+        let pairs = cells.map(|(value, sum)| (value, b.fma(sum, self.scale, self.k)));
         match &self.root {
-            Some(root) => root.scale(b, value, base),
-            None => {
+            Some(root) => root.scale(b, pairs),
+            None => pairs.map(|(value, base)| {
                 let divisor = power(b, base, self.beta);
                 b.binary(Binary::Div, value, divisor)
-            }
+            }),
         }
     }
 }

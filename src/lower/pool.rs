@@ -140,35 +140,35 @@ pub(super) fn finished(b: &mut Builder, kind: PoolKind, total: Reg, cells: usize
     }
 }
 
+/// Makes the cells of a row at some columns.
+pub(super) type Cells<'a> = &'a dyn Fn(&mut Builder, usize, &[Affine]) -> Vec<Reg>;
+
 /// Pools the cells of each of `rows` rows under `count` windows side by side, none of which is cut.
-/// Cells that a window shares with the next one are made once and stay in registers. `cell` makes
-/// the one at (row, column); `sink` gets each window's position and, for each row, what its cells
+/// Cells that a window shares with the next one are made once and stay in registers. `cells` makes
+/// those at (row, columns); `sink` gets each window's position and, for each row, what its cells
 /// give together.
 pub(super) fn slide(
     b: &mut Builder,
     pool: &Pool,
     (rows, count): (usize, usize),
-    cell: &dyn Fn(&mut Builder, usize, &Affine) -> Reg,
+    cells: Cells<'_>,
     sink: &dyn Fn(&mut Builder, &Affine, Vec<Reg>),
 ) {
     let ([_, kernel], [_, stride]) = (pool.window.kernel, pool.window.stride);
     let shared = if count > 1 { kernel.saturating_sub(stride) } else { 0 };
-    let mut first = |row: usize| -> Vec<Reg> {
-        (0..shared).map(|column| cell(b, row, &column.into())).collect()
-    };
-    let kept: Vec<Vec<Reg>> = (0..rows).map(&mut first).collect();
+    let first: Vec<Affine> = (0..shared).map(Affine::from).collect();
+    let kept: Vec<Vec<Reg>> = (0..rows).map(|row| cells(b, row, &first)).collect();
     b.repeat("ox", count, |b, ox| {
         let mut pooled = Vec::new();
         for (row, kept) in kept.iter().enumerate() {
-            let mut cells = kept.clone();
-            for column in shared..kernel {
-                cells.push(cell(b, row, &(&ox * stride + column)));
-            }
-            if let [first, others @ ..] = &cells[..] {
+            let fresh: Vec<Affine> = (shared..kernel).map(|column| &ox * stride + column).collect();
+            let mut all = kept.clone();
+            all.extend(cells(b, row, &fresh));
+            if let [first, others @ ..] = &all[..] {
                 pooled.push(joined(b, pool.kind, *first, others));
             }
             // Those at the left go first: each takes the place of one that is no longer needed.
-            for (&place, &cell) in kept.iter().zip(&cells[stride.min(kernel)..]) {
+            for (&place, &cell) in kept.iter().zip(&all[stride.min(kernel)..]) {
                 b.copy_into(place, cell);
             }
         }

@@ -166,5 +166,7 @@ fn normalised(
         b.binary_into(Binary::Add, sum, sum, square);
     });
     let value = b.load(1, from, pixel + c * layout.plane());
-    math::Normaliser::new(b, lrn, Vectors { lanes: 1, registers: 32 }).apply(b, value, sum)
+    let normaliser = math::Normaliser::new(b, lrn, Vectors { lanes: 1, registers: 32 });
+    let [value] = normaliser.apply(b, [(value, sum)]);
+    value
 }
