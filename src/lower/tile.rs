@@ -188,7 +188,7 @@ pub(super) const PANEL_ROWS: usize = PANEL_BYTES / (4 * BLOCK);
 
 #[cfg(test)]
 mod tests {
-    use super::{largest_divisor, split, unroll};
+    use super::{Ahead, largest_divisor, split, unroll};
 
     #[test]
     fn tiles_cover_the_row() {
@@ -196,6 +196,25 @@ mod tests {
         assert_eq!(split(13, 6), vec![(1, 5), (2, 4)]);
         assert_eq!(split(6, 6), vec![(1, 6)]);
         assert_eq!(split(1, 6), vec![(1, 1)]);
+    }
+
+    #[test]
+    fn shares_cover_the_next_panel() {
+        // Six tiles, steps of eight rows: two rows each step, 12 for 8 in all.
+        assert_eq!(Ahead::share(6), 6);
+        assert_eq!(Ahead::rows(128, 16, 6), 32);
+        // One tile fetches as many rows as it multiplies.
+        assert_eq!(Ahead::rows(48, 48, Ahead::share(1)), 48);
+        for tiles in 1..20 {
+            for run in [1, 3, 16, 37, 192] {
+                for rows in [run, 4 * run] {
+                    let every = Ahead::share(tiles);
+                    let fetched = tiles * Ahead::rows(rows, run, every);
+                    assert!(fetched >= rows, "{tiles} tiles, {rows} rows in runs of {run}");
+                    assert!(every > 1 || fetched == tiles * rows);
+                }
+            }
+        }
     }
 
     #[test]
