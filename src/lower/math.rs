@@ -156,28 +156,30 @@ impl Root {
     /// `value * x^(-3/4)` for each (value, x). Step by step for all together: one after the other,
     /// what waits for the results of the first would fill the processor's queues.
     fn scale<const N: usize>(&self, b: &mut Builder, pairs: [(Reg, Reg); N]) -> [Reg; N] {
-        let guesses = pairs.map(|(value, x)| {
+        let cells = pairs.map(|(value, x)| {
             let z = b.binary(Binary::SubQuarter, self.guess, x);
             (value, x, z, b.binary(Binary::Mul, z, z))
         });
-        let lacks = guesses
-            .map(|(_, x, _, square)| (x, b.binary(Binary::Mul, square, square)))
-            .map(|(x, fourth)| b.fma(x, fourth, self.minus_one));
+        let cells = cells.map(|(value, x, z, square)| {
+            (value, x, z, square, b.binary(Binary::Mul, square, square))
+        });
+        let cells = cells.map(|(value, x, z, square, fourth)| {
+            (value, z, square, b.fma(x, fourth, self.minus_one))
+        });
         let coefficient = |b: &mut Builder, index: usize| match &self.polynomial {
             Some(held) => held[index],
             None => constant_like(b, self.guess, ROOT_POLYNOMIAL[index]),
         };
         let first = coefficient(b, 0);
-        let mut sums = lacks.map(|t| (t, first));
+        let mut cells = cells.map(|(value, z, square, t)| (value, z, square, t, first));
         for index in 1..ROOT_POLYNOMIAL.len() {
             let next = coefficient(b, index);
-            sums = sums.map(|(t, sum)| (t, b.fma(sum, t, next)));
+            cells = cells.map(|(value, z, square, t, p)| (value, z, square, t, b.fma(p, t, next)));
         }
-        let mut sums = sums.into_iter();
-        guesses.map(|(value, _, z, square)| {
+        cells.map(|(value, z, square, _, p)| {
             let scaled = b.binary(Binary::Mul, z, value);
             let scaled = b.binary(Binary::Mul, square, scaled);
-            sums.next().map_or(scaled, |(_, p)| b.binary(Binary::Mul, scaled, p))
+            b.binary(Binary::Mul, scaled, p)
         })
     }
 }
