@@ -22,4 +22,5 @@ pub mod pool;
 pub mod preprocess;
 pub mod program;
 pub mod session;
+mod shares;
 pub mod weights;

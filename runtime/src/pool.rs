@@ -1,5 +1,4 @@
-//! Threads that run one net together: each knows its number, so work is split without talking,
-//! and they meet at barriers. Waiting threads watch memory for a moment, which answers within a
+//! Threads that run one net together: each knows its number, and they meet at barriers. Waiting threads watch memory for a moment, which answers within a
 //! microsecond, then sleep, so that an idle pool costs nothing. As long as nobody sleeps, no lock
 //! is taken; nothing is ever allocated after `new`.
 
@@ -45,7 +44,7 @@ pub struct Worker<'a> {
 /// On a cache line of its own, so that watching it does not slow down writers nearby. Two lines,
 /// because processors fetch lines in pairs.
 #[repr(align(128))]
-struct Line<T>(T);
+pub(crate) struct Line<T>(pub(crate) T);
 
 type Job = *const (dyn Fn(&Worker) + Sync);
 type Panic = Box<dyn Any + Send>;

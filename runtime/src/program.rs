@@ -54,10 +54,9 @@ pub struct Step {
     pub kernel: usize,
     /// Iterations of the kernel's parallel space.
     pub extent: u64,
-    /// All threads must have finished everything before this step when it begins. Without it,
-    /// a thread goes on with its share of this step at once, so the step may only touch what
-    /// the steps since the last barrier wrote where its extent is the same as theirs (the split
-    /// over threads is then the same too) and each iteration needs only its own.
+    /// All threads must have finished everything before this step when it begins. Without it, a
+    /// thread goes on with this step at once, and any thread may run any iteration of the steps since
+    /// the last barrier: the step may not touch what they write, nor write what they touch.
     pub barrier: bool,
     /// One for each buffer of the kernel.
     pub params: Vec<Binding>,

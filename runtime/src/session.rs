@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +19,7 @@ use crate::{
     parallel::MAX_THREADS,
     pool::{Pool, Worker},
     program::{Base, Program},
+    shares::Shares,
 };
 
 /// A place to run a net: all memory that a run changes, and the threads that work on it.
@@ -26,6 +28,7 @@ pub struct Session {
     network: Arc<Network>,
     pool: Pool,
     calls: Vec<Call>,
+    shares: Shares,
     tables: Tables,
     /// What one step took, for [`Session::run_profiled`].
     nanoseconds: Vec<AtomicU64>,
@@ -174,6 +177,7 @@ impl Session {
             pool,
             nanoseconds: calls.iter().map(|_| AtomicU64::new(0)).collect(),
             calls,
+            shares: Shares::new(threads),
             tables,
             arena,
             _scratch: scratch,
@@ -193,15 +197,17 @@ impl Session {
     /// Runs the net: `input` and `output` are dense, in the order of the program's dimensions.
     pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         self.bind(input, output)?;
-        let (calls, tables) = (&self.calls, &self.tables);
+        let work = Work { calls: &self.calls, shares: &self.shares, tables: &self.tables };
         self.pool.run(&|worker| {
             let _defaults = Defaults::set();
-            for call in calls {
+            for (step, call) in work.calls.iter().enumerate() {
                 if call.barrier {
+                    work.help(worker);
                     worker.barrier();
                 }
-                call.run(worker, tables);
+                work.share(step, worker);
             }
+            work.help(worker);
         });
         Ok(())
     }
@@ -215,13 +221,15 @@ impl Session {
     ) -> Result<(), RunError> {
         one_each(self.network.program(), steps)?;
         self.bind(input, output)?;
-        let (calls, tables, nanoseconds) = (&self.calls, &self.tables, &self.nanoseconds);
+        let work = Work { calls: &self.calls, shares: &self.shares, tables: &self.tables };
+        let nanoseconds = &self.nanoseconds;
         self.pool.run(&|worker| {
             let _defaults = Defaults::set();
             worker.barrier();
             let mut since = Instant::now();
-            for (call, nanoseconds) in calls.iter().zip(nanoseconds) {
-                call.run(worker, tables);
+            for (step, nanoseconds) in nanoseconds.iter().enumerate() {
+                work.share(step, worker);
+                work.help(worker);
                 worker.barrier();
                 if worker.index() == 0 {
                     let now = Instant::now();
@@ -246,13 +254,14 @@ impl Session {
         mut observe: impl FnMut(usize, &[f32]),
     ) -> Result<(), RunError> {
         self.bind(input, output)?;
-        let tables = &self.tables;
-        for (index, call) in self.calls.iter().enumerate() {
+        let work = Work { calls: &self.calls, shares: &self.shares, tables: &self.tables };
+        for step in 0..self.calls.len() {
             self.pool.run(&|worker| {
                 let _defaults = Defaults::set();
-                call.run(worker, tables);
+                work.share(step, worker);
+                work.help(worker);
             });
-            observe(index, self.arena.as_f32());
+            observe(step, self.arena.as_f32());
         }
         Ok(())
     }
@@ -261,6 +270,7 @@ impl Session {
     fn bind(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         fits(self.network.program(), input, output)?;
         self.tables.bind(input.as_ptr().cast_mut().cast(), output.as_mut_ptr().cast());
+        self.shares.clear();
         Ok(())
     }
 }
@@ -330,11 +340,39 @@ impl Tables {
     }
 }
 
+/// What a run's threads share.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    calls: &'a [Call],
+    shares: &'a Shares,
+    tables: &'a Tables,
+}
+
+impl Work<'_> {
+    /// Runs this thread's share of a step, or what others leave of it.
+    fn share(&self, step: usize, worker: &Worker) {
+        let call = &self.calls[step];
+        // No memory holds a program of 2^32 steps.
+        self.shares.own(worker, step as u32, call.extent, |part| {
+            call.run(worker, self.tables, part);
+        });
+    }
+
+    /// Runs what others have left of their shares since the last barrier.
+    fn help(&self, worker: &Worker) {
+        let call = |step: u32| &self.calls[step as usize];
+        self.shares.others(
+            worker,
+            |step| call(step).extent,
+            |step, part| call(step).run(worker, self.tables, part),
+        );
+    }
+}
+
 impl Call {
-    /// Runs this thread's share of the step.
-    fn run(&self, worker: &Worker, tables: &Tables) {
-        let share = worker.share(self.extent);
-        if share.is_empty() {
+    /// Runs some iterations of the step on this thread.
+    fn run(&self, worker: &Worker, tables: &Tables, part: Range<u64>) {
+        if part.is_empty() {
             return;
         }
         let params = &tables.pointers[worker.index() * tables.len + self.first_param..];
@@ -347,6 +385,6 @@ impl Call {
         // is the compiler's promise on `KernelCode`, `Binding` and `Step`: that the kernel stays
         // inside its bindings, and that iterations of one step, and of steps without a barrier
         // between them, do not touch what another thread writes at that time.
-        unsafe { (self.entry)(params.as_ptr(), share.start, share.end) };
+        unsafe { (self.entry)(params.as_ptr(), part.start, part.end) };
     }
 }
