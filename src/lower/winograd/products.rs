@@ -56,7 +56,9 @@ impl Lowering<'_> {
         let scale_buffer = product.scales.map(|scales| {
             draft.buffer("scales", scales, out_blocks * points * BLOCK, Access::Read)
         });
-        let m_buffer = draft.buffer("products", buffers[2], points * to_step, Access::ReadWrite);
+        // The points of this set alone, so that sets need not wait for each other.
+        let m_buffer = draft.buffer("products", buffers[2], set.count * to_step, Access::ReadWrite);
+        draft.firsts[usize::from(m_buffer.0)] = set.first * to_step;
         let b = &mut draft.b;
         // Small inputs stay in the second-level cache while the weights stream past once, in
         // their order; large ones are kept point by point.
@@ -69,11 +71,11 @@ impl Lowering<'_> {
         } else {
             (b.parallel("point", set.count), place(b))
         };
+        let to = &point * to_step + &ob * plane + &own;
         let point = point + set.first;
         let from = &point * from_step + first * plane + &own;
         let weights = (&ob * points + &point) * panel;
         let scales = (&ob * points + &point) * BLOCK;
-        let to = &point * to_step + &ob * plane + &own;
         let most_rows = if self.vectors.fetches_ahead() { SPREAD_ROWS } else { PANEL_ROWS };
         let chunk_blocks = largest_divisor(reach_blocks, (most_rows / BLOCK).max(1));
         let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
