@@ -11,7 +11,7 @@ mod transforms;
 
 use super::conv::Reach;
 use super::pack::Pack;
-use super::{Fused, Lowering, Operand};
+use super::{Argument, Fused, Lowering, Operand};
 use crate::algorithm::points_dtype;
 use crate::graph::Conv;
 use crate::layout::BLOCK;
@@ -49,6 +49,18 @@ impl Grid {
         (self.parts - 1) * self.share + self.images
     }
 
+    /// Tiles of the images of all parts that are at work.
+    fn tiles(self) -> usize {
+        self.rows.tiles() * self.columns.tiles() * self.parts * self.images
+    }
+
+    /// Elements from a point to the next one, for so many blocks of channels: a cache line more than
+    /// they need, since the same place of all points, which the transforms visit together, may not fall
+    /// into one set of the cache.
+    fn point_step(self, blocks: usize) -> usize {
+        (blocks * self.tiles() + 1) * BLOCK
+    }
+
     /// The parallel dimensions of the images: (index in the batch, counted from the first image
     /// at work; index among those at work).
     fn images(self, b: &mut Builder) -> (Affine, Affine) {
@@ -82,11 +94,12 @@ impl Lowering<'_> {
         let map_tiles = rows.tiles() * columns.tiles();
         let at_once = images_at_once(share, map_tiles, 4 * points * blocks * BLOCK);
         let grid = Grid { rows, columns, parts, share, images: at_once };
-        let step = |blocks: usize| point_step(blocks, map_tiles * parts * at_once * BLOCK);
-        let to_len = points * step(input.layout.blocks());
-        let from_len = points * step(out_blocks);
-        let transformed = self.temporary_elements(to_len);
-        let products = self.temporary_elements(from_len);
+        let steps = [input.layout.blocks(), out_blocks].map(|blocks| grid.point_step(blocks));
+        let transformed = self.temporary_elements(points * steps[0]);
+        let own = 4 * points * Grid { parts: 1, ..grid }.point_step(1);
+        let together = split && own <= OWN_BYTES && !self.halves && reach.pattern().is_some();
+        let products =
+            if together { Argument::Local } else { self.temporary_elements(points * steps[1]) };
         let pack = Pack::Winograd {
             weight: conv.weight.clone(),
             batch_norm: conv.batch_norm.clone(),
@@ -108,7 +121,7 @@ impl Lowering<'_> {
             in_blocks: input.layout.blocks(),
             out_blocks,
             reach_blocks: reach.blocks,
-            steps: [step(input.layout.blocks()), step(out_blocks)],
+            steps,
             dtype,
             scales,
             buffers: [transformed, weights, products],
@@ -120,13 +133,18 @@ impl Lowering<'_> {
             let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, span)).collect();
             let to = (transformed, product.steps[0]);
             self.transform_input(conv, winograd, grid, input, to);
+            if let (true, Some(pattern)) = (together, reach.pattern()) {
+                let method = (winograd, grid);
+                self.multiply_and_transform(&product, method, bias, output, &fused, |b| {
+                    output_block(b, pattern)
+                });
+                continue;
+            }
             for set in point_sets(&rows, &columns) {
                 match reach.pattern() {
-                    Some((outer, inner, step)) => self.multiply_points(&product, set, |b| {
-                        let o = b.parallel("group", outer);
-                        let i = b.parallel("ob", inner);
-                        (&o * inner + i, o * step)
-                    }),
+                    Some(pattern) => {
+                        self.multiply_points(&product, set, |b| output_block(b, pattern));
+                    }
                     None => {
                         for (ob, &start) in reach.starts.iter().enumerate() {
                             self.multiply_points(&product, set, |_| (ob.into(), start.into()));
@@ -138,6 +156,14 @@ impl Lowering<'_> {
             self.transform_output(winograd, grid, from, bias, output, &fused);
         }
     }
+}
+
+/// Dimensions of the parallel space for a pattern of [`Reach`]: the block of outputs, and the first
+/// block of inputs that it reads.
+fn output_block(b: &mut Builder, (outer, inner, step): (usize, usize, usize)) -> (Affine, Affine) {
+    let o = b.parallel("group", outer);
+    let i = b.parallel("ob", inner);
+    (&o * inner + i, o * step)
 }
 
 /// Images of a part that go through the three kernels together: so few that what lies between them stays
@@ -152,14 +178,12 @@ fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
     (1..=images).rev().find(fits).unwrap_or(1)
 }
 
-/// Elements from a point to the next one: a cache line more than they need, since the same place of
-/// all points, which the transforms visit together, may not fall into one set of the cache.
-fn point_step(blocks: usize, plane: usize) -> usize {
-    blocks * plane + BLOCK
-}
-
 /// Parts of a batch whose images go through the kernels side by side, for as many threads.
 const PARTS: usize = 2;
+
+/// Products of a part of a batch and a block of outputs that stay in a core's second-level cache until
+/// they are transformed. That of each part, which all of its blocks read, needs not.
+const OWN_BYTES: usize = 384 * 1024;
 
 /// Transformed weights of up to this many bytes, which then every thread reads, for maps of its own.
 /// Larger ones are split between the threads, which share the maps: between cores without a common

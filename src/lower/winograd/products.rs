@@ -4,11 +4,11 @@ use super::super::conv::TileShape;
 use super::super::tile::{
     self, Ahead, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split,
 };
-use super::super::{Argument, Draft, Lowering};
+use super::super::{Argument, Draft, Lowering, Vectors};
 use crate::layout::BLOCK;
 use crate::winograd::PointSet;
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, DType, Reg};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
 
 /// What `multiply_points` multiplies.
 pub(super) struct Product {
@@ -32,51 +32,79 @@ pub(super) struct Product {
     pub(super) buffers: [Argument; 3],
 }
 
-impl Lowering<'_> {
-    /// For each point of a set: tiles x input channels times input channels x output channels.
-    pub(super) fn multiply_points(
-        &mut self,
-        product: &Product,
+/// A product's buffers in a kernel.
+pub(super) struct Buffers {
+    /// The transformed input.
+    from: BufferId,
+    weights: BufferId,
+    /// See [`Product::scales`].
+    scales: Option<BufferId>,
+    /// The products.
+    pub(super) to: BufferId,
+}
+
+/// Where the product of a point and a block of outputs begins in each buffer.
+pub(super) struct Site {
+    from: Affine,
+    weights: Affine,
+    scales: Affine,
+    to: Affine,
+}
+
+impl Product {
+    /// `to`: where products lie, and how many elements.
+    pub(super) fn declare(&self, draft: &mut Draft, to: (Argument, usize)) -> Buffers {
+        let &Product { n, out_blocks, reach_blocks, .. } = self;
+        let (points, panel) = (n * n, reach_blocks * BLOCK * BLOCK);
+        let len = out_blocks * points;
+        let from = draft.buffer("points", self.buffers[0], points * self.steps[0], Access::Read);
+        let weights = draft.weights(self.buffers[1], self.dtype, len * panel);
+        let scales =
+            self.scales.map(|scales| draft.buffer("scales", scales, len * BLOCK, Access::Read));
+        let access = if to.0 == Argument::Local { Access::Local } else { Access::ReadWrite };
+        Buffers { from, weights, scales, to: draft.buffer("products", to.0, to.1, access) }
+    }
+
+    /// The product of a point of a set and block `ob` of outputs, which reads blocks from `first` on,
+    /// over the tiles of a part of the batch.
+    pub(super) fn site(
+        &self,
         set: PointSet,
-        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+        (point, ob, first, part): (&Affine, &Affine, &Affine, &Affine),
+        to: Affine,
+    ) -> Site {
+        let &Product { n, reach_blocks, .. } = self;
+        let tiles = set.tiles * self.images;
+        let plane = tiles * self.parts * BLOCK;
+        let point = point + set.first;
+        let place = ob * (n * n) + &point;
+        Site {
+            from: &point * self.steps[0] + first * plane + part * (tiles * BLOCK),
+            weights: &place * (reach_blocks * BLOCK * BLOCK),
+            scales: place * BLOCK,
+            to,
+        }
+    }
+
+    /// Writes what computes it. `in_order`: the next panel of weights at work lies behind this one.
+    pub(super) fn multiply(
+        &self,
+        b: &mut Builder,
+        vectors: Vectors,
+        set: PointSet,
+        buffers: &Buffers,
+        site: &Site,
+        in_order: bool,
     ) {
-        let &Product { n, parts, images, in_blocks, out_blocks, reach_blocks, .. } = product;
-        let buffers = product.buffers;
+        let &Product { n, images, reach_blocks, .. } = self;
         let points = n * n;
         let tiles = set.tiles * images;
-        let plane = tiles * parts * BLOCK;
-        let lanes = self.vectors.lanes;
+        let plane = tiles * self.parts * BLOCK;
+        let lanes = vectors.lanes;
         let width = usize::from(lanes);
-        let shape = TileShape::for_vectors(self.vectors);
+        let shape = TileShape::for_vectors(vectors);
         let panel = reach_blocks * BLOCK * BLOCK;
-        let mut draft = Draft::new("multiply_points");
-        let [from_step, to_step] = product.steps;
-        let v_buffer = draft.buffer("points", buffers[0], points * from_step, Access::Read);
-        let u_buffer = draft.weights(buffers[1], product.dtype, out_blocks * points * panel);
-        let scale_buffer = product.scales.map(|scales| {
-            draft.buffer("scales", scales, out_blocks * points * BLOCK, Access::Read)
-        });
-        // The points of this set alone, so that sets need not wait for each other.
-        let m_buffer = draft.buffer("products", buffers[2], set.count * to_step, Access::ReadWrite);
-        draft.firsts[usize::from(m_buffer.0)] = set.first * to_step;
-        let b = &mut draft.b;
-        // Small inputs stay in the second-level cache while the weights stream past once, in
-        // their order; large ones are kept point by point.
-        let inputs_stay = 4 * set.count * in_blocks * tiles * BLOCK <= INPUT_BYTES;
-        let part = b.parallel("half", parts);
-        let own = &part * (tiles * BLOCK);
-        let (point, (ob, first)) = if inputs_stay {
-            let place = place(b);
-            (b.parallel("point", set.count), place)
-        } else {
-            (b.parallel("point", set.count), place(b))
-        };
-        let to = &point * to_step + &ob * plane + &own;
-        let point = point + set.first;
-        let from = &point * from_step + first * plane + &own;
-        let weights = (&ob * points + &point) * panel;
-        let scales = (&ob * points + &point) * BLOCK;
-        let most_rows = if self.vectors.fetches_ahead() { SPREAD_ROWS } else { PANEL_ROWS };
+        let most_rows = if vectors.fetches_ahead() { SPREAD_ROWS } else { PANEL_ROWS };
         let chunk_blocks = largest_divisor(reach_blocks, (most_rows / BLOCK).max(1));
         let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
@@ -91,16 +119,16 @@ impl Lowering<'_> {
             Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
         ];
         let fetching = Fetching {
-            spread: self.vectors.fetches_ahead(),
-            jumps: !inputs_stay,
+            spread: vectors.fetches_ahead(),
+            jumps: !in_order,
             passes: split(tiles, shape.pixels).iter().map(|(count, _)| count).sum(),
-            panel: if inputs_stay { panel } else { points * panel },
+            panel: if in_order { panel } else { points * panel },
             chunk: chunk_blocks * BLOCK * BLOCK,
             chunks,
         };
         for chunk in 0..chunks {
-            let from = &from + chunk * chunk_blocks * plane;
-            let weights = &weights + chunk * chunk_blocks * BLOCK * BLOCK;
+            let from = &site.from + chunk * chunk_blocks * plane;
+            let weights = &site.weights + chunk * chunk_blocks * BLOCK * BLOCK;
             b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
                 let lane = &part * (shape.vectors * width);
                 let (mut done, mut passes) = (0, 0);
@@ -112,18 +140,18 @@ impl Lowering<'_> {
                         let pass = &t + passes;
                         let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
                         let at = |v: usize, p: usize| {
-                            &to + (&first_tile + p) * BLOCK + &lane + v * width
+                            &site.to + (&first_tile + p) * BLOCK + &lane + v * width
                         };
                         // Each sum begins at zero and joins those before it at its end.
                         let sum = |b: &mut Builder, sum: &Affine, first: bool| {
                             let block = sum * sum_blocks;
                             let from = &from + &block * plane + &first_tile * BLOCK;
-                            let input = Source { buffer: v_buffer, at: from };
+                            let input = Source { buffer: buffers.from, at: from };
                             let ahead =
                                 fetching.ahead(chunk, &pass, (sum, sum_blocks), kind == last);
                             let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
                             let sources: Vec<Source> = (0..shape.vectors)
-                                .map(|v| Source { buffer: u_buffer, at: &panel + v * width })
+                                .map(|v| Source { buffer: buffers.weights, at: &panel + v * width })
                                 .collect();
                             let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
                                 .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
@@ -137,19 +165,19 @@ impl Lowering<'_> {
                             };
                             tile::multiply(b, &tile, &accumulators);
                             for (v, column) in accumulators.iter().enumerate() {
-                                let scale = scale_buffer.map(|buffer| {
-                                    b.load(lanes, buffer, &scales + &lane + v * width)
+                                let scale = buffers.scales.map(|buffer| {
+                                    b.load(lanes, buffer, &site.scales + &lane + v * width)
                                 });
                                 for (p, &acc) in column.iter().enumerate() {
                                     let before =
-                                        (!first).then(|| b.load(lanes, m_buffer, at(v, p)));
+                                        (!first).then(|| b.load(lanes, buffers.to, at(v, p)));
                                     let total = match (scale, before) {
                                         (None, None) => acc,
                                         (None, Some(before)) => b.binary(Binary::Add, acc, before),
                                         (Some(scale), None) => b.binary(Binary::Mul, acc, scale),
                                         (Some(scale), Some(before)) => b.fma(acc, scale, before),
                                     };
-                                    b.store(m_buffer, at(v, p), total);
+                                    b.store(buffers.to, at(v, p), total);
                                 }
                             }
                         };
@@ -165,6 +193,38 @@ impl Lowering<'_> {
                 }
             });
         }
+    }
+}
+
+impl Lowering<'_> {
+    /// For each point of a set: tiles x input channels times input channels x output channels.
+    pub(super) fn multiply_points(
+        &mut self,
+        product: &Product,
+        set: PointSet,
+        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+    ) {
+        let &Product { parts, images, in_blocks, .. } = product;
+        let tiles = set.tiles * images;
+        let to_step = product.steps[1];
+        let mut draft = Draft::new("multiply_points");
+        // The points of this set alone, so that sets need not wait for each other.
+        let buffers = product.declare(&mut draft, (product.buffers[2], set.count * to_step));
+        draft.firsts[usize::from(buffers.to.0)] = set.first * to_step;
+        let b = &mut draft.b;
+        // Small inputs stay in the second-level cache while the weights stream past once, in
+        // their order; large ones are kept point by point.
+        let inputs_stay = 4 * set.count * in_blocks * tiles * BLOCK <= INPUT_BYTES;
+        let part = b.parallel("half", parts);
+        let (point, (ob, first)) = if inputs_stay {
+            let place = place(b);
+            (b.parallel("point", set.count), place)
+        } else {
+            (b.parallel("point", set.count), place(b))
+        };
+        let to = &point * to_step + &ob * (tiles * parts * BLOCK) + &part * (tiles * BLOCK);
+        let site = product.site(set, (&point, &ob, &first, &part), to);
+        product.multiply(b, self.vectors, set, &buffers, &site, inputs_stay);
         self.call(draft);
     }
 }

@@ -2,11 +2,12 @@
 
 use super::super::{Argument, Draft, Fused, Lowering, Operand, apply, declare_addends, transform};
 use super::Grid;
+use super::products::Product;
 use crate::graph::Conv;
 use crate::layout::BLOCK;
-use crate::winograd::{Part, Winograd, point};
+use crate::winograd::{Part, Winograd, point, point_sets};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, Reg};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
 /// The points of one block of channels of an image.
 struct Points<'a> {
@@ -73,15 +74,23 @@ fn along(
     }
 }
 
-/// Calls `each` for every tile. Rows of tiles join the parallel space where all are alike.
+/// Rows of tiles as a dimension of the parallel space, where all are alike.
+fn shared_row(b: &mut Builder, grid: &Grid) -> Option<Affine> {
+    let mut rows = grid.rows.parts();
+    match (rows.next(), rows.next()) {
+        (Some(rows), None) => Some(b.parallel("row", rows.count)),
+        _ => None,
+    }
+}
+
+/// Calls `each` for every tile, or for those of a row.
 fn over_tiles(
     b: &mut Builder,
     points: &Points<'_>,
+    shared: Option<Affine>,
     mut each: impl FnMut(&mut Builder, &Place<'_>),
 ) {
-    let rows: Vec<Part> = points.grid.rows.parts().collect();
-    let shared = (rows.len() == 1).then(|| b.parallel("row", rows[0].count));
-    for rows in rows {
+    for rows in points.grid.rows.parts() {
         let count = if shared.is_some() { 1 } else { rows.count };
         b.repeat("row", count, |b, row| {
             let row = &shared.clone().unwrap_or(row);
@@ -124,7 +133,8 @@ impl Lowering<'_> {
             + (il.halo.top - padding.top) * il.row()
             + (il.halo.left - padding.left) * il.block;
         let points = Points { grid, n, step, image: &index, block: &cb };
-        over_tiles(b, &points, |b, place| {
+        let row = shared_row(b, &grid);
+        over_tiles(b, &points, row, |b, place| {
             let (rows, columns) = (place.rows, place.columns);
             let (first_row, first_column) = place.corner();
             let corner = &map + first_row * il.row() + first_column * il.block;
@@ -173,61 +183,138 @@ impl Lowering<'_> {
         output: Operand,
         fused: &[Fused],
     ) {
-        let (m, n) = (winograd.m, winograd.n());
-        let lanes = self.vectors.lanes;
-        let out_blocks = output.layout.blocks();
+        let n = winograd.n();
         let mut draft = Draft::new("transform_output");
-        let m_buffer = draft.buffer("products", products, n * n * step, Access::Read);
-        let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
-        let addends = declare_addends(&mut draft, fused);
-        let y_buffer = output.declare(&mut draft, "output", Access::Write);
-        let half = draft.buffer("half", Argument::Local, m * n * BLOCK, Access::Local);
+        let from = draft.buffer("products", products, n * n * step, Access::Read);
+        let to = Output::declare(&mut draft, winograd, bias, output, fused);
         let b = &mut draft.b;
         let (image, index) = grid.images(b);
-        let ob = b.parallel("ob", out_blocks);
+        let ob = b.parallel("ob", output.layout.blocks());
         let points = Points { grid, n, step, image: &index, block: &ob };
-        over_tiles(b, &points, |b, place| {
-            let (rows, columns) = (place.rows, place.columns);
-            let (first_row, first_column) = place.corner();
-            let down = winograd.output.corner(rows.kept, rows.points);
-            let across = winograd.output.corner(columns.kept, columns.points);
-            for lane in (0..BLOCK).step_by(usize::from(lanes)) {
-                along(b, "x", n, columns, |b, x| {
-                    // The next tile, one line a point: too many streams for the processor.
-                    if lane == 0 && self.vectors.fetches_ahead() {
-                        for y in 0..rows.points {
-                            let y = (y < n - 1).then(|| Affine::from(y));
-                            b.prefetch(m_buffer, place.at(y.as_ref(), x) + BLOCK);
-                        }
-                    }
-                    let values: Vec<Reg> = (0..rows.points)
-                        .map(|y| {
-                            let y = (y < n - 1).then(|| Affine::from(y));
-                            b.load(lanes, m_buffer, place.at(y.as_ref(), x) + lane)
-                        })
-                        .collect();
-                    let x = x.map_or(Affine::from(n - 1), Affine::clone);
-                    for (y, value) in transform::apply(b, &down, &values).into_iter().enumerate() {
-                        b.store(half, (&x + y * n) * BLOCK + lane, value);
-                    }
-                });
-                let bias = b.load(lanes, bias_buffer, &ob * BLOCK + lane);
-                b.repeat("y", rows.kept, |b, y| {
-                    let values: Vec<Reg> = (0..columns.points)
-                        .map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane))
-                        .collect();
-                    let row = &first_row + y;
-                    let results = transform::apply(b, &across, &values);
-                    for (x, value) in results.into_iter().enumerate() {
-                        let value = b.binary(Binary::Add, value, bias);
-                        let at = (&image, &ob, &row, &(&first_column + x));
-                        let value = apply(b, fused, &addends, value, at, &lane.into());
-                        let to = output.at(&image, &ob, &row, at.3) + lane;
-                        b.store(y_buffer, to, value);
-                    }
-                });
-            }
+        let row = shared_row(b, &grid);
+        over_tiles(b, &points, row, |b, place| {
+            let hints = self.vectors.fetches_ahead();
+            to.tile(b, winograd, self.vectors.lanes, (from, hints), place, (&image, &ob));
         });
         self.call(draft);
+    }
+
+    /// The products of a part of the batch and a block of outputs, kept in the caches of the thread
+    /// that makes them, and what [`Lowering::transform_output`] makes of them.
+    pub(super) fn multiply_and_transform(
+        &mut self,
+        product: &Product,
+        (winograd, grid): (&Winograd, Grid),
+        bias: Argument,
+        output: Operand,
+        fused: &[Fused],
+        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
+    ) {
+        let n = winograd.n();
+        let own = Grid { parts: 1, ..grid };
+        let step = own.point_step(1);
+        let mut draft = Draft::new("multiply_points_to_output");
+        let buffers = product.declare(&mut draft, (Argument::Local, n * n * step));
+        let to = Output::declare(&mut draft, winograd, bias, output, fused);
+        let b = &mut draft.b;
+        let part = b.parallel("half", grid.parts);
+        let (ob, first) = place(b);
+        for set in point_sets(&grid.rows, &grid.columns) {
+            b.repeat("point", set.count, |b, point| {
+                let to = (&point + set.first) * step;
+                let site = product.site(set, (&point, &ob, &first, &part), to);
+                product.multiply(b, self.vectors, set, &buffers, &site, true);
+            });
+        }
+        b.repeat("n", grid.images, |b, index| {
+            let image = &part * grid.share + &index;
+            let zero = Affine::default();
+            let points = Points { grid: own, n, step, image: &index, block: &zero };
+            over_tiles(b, &points, None, |b, place| {
+                let from = (buffers.to, false);
+                to.tile(b, winograd, self.vectors.lanes, from, place, (&image, &ob));
+            });
+        });
+        self.call(draft);
+    }
+}
+
+/// Where an output's transform writes, and what it does with it before.
+struct Output<'f> {
+    operand: Operand,
+    buffer: BufferId,
+    bias: BufferId,
+    fused: &'f [Fused],
+    addends: Vec<Option<BufferId>>,
+    /// Columns that are transformed, rows that are not yet.
+    half: BufferId,
+}
+
+impl<'f> Output<'f> {
+    fn declare(
+        draft: &mut Draft,
+        winograd: &Winograd,
+        bias: Argument,
+        operand: Operand,
+        fused: &'f [Fused],
+    ) -> Self {
+        let len = operand.layout.blocks() * BLOCK;
+        let bias = draft.buffer("bias", bias, len, Access::Read);
+        let addends = declare_addends(draft, fused);
+        let buffer = operand.declare(draft, "output", Access::Write);
+        let len = winograd.m * winograd.n() * BLOCK;
+        let half = draft.buffer("half", Argument::Local, len, Access::Local);
+        Output { operand, buffer, bias, fused, addends, half }
+    }
+
+    /// A tile of block `ob` of an image of the batch. `hints`: the next tile is fetched meanwhile.
+    fn tile(
+        &self,
+        b: &mut Builder,
+        winograd: &Winograd,
+        lanes: u8,
+        (products, hints): (BufferId, bool),
+        place: &Place<'_>,
+        (image, ob): (&Affine, &Affine),
+    ) {
+        let n = winograd.n();
+        let half = self.half;
+        let (rows, columns) = (place.rows, place.columns);
+        let (first_row, first_column) = place.corner();
+        let down = winograd.output.corner(rows.kept, rows.points);
+        let across = winograd.output.corner(columns.kept, columns.points);
+        for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+            along(b, "x", n, columns, |b, x| {
+                let at = |y: usize| {
+                    let y = (y < n - 1).then(|| Affine::from(y));
+                    place.at(y.as_ref(), x)
+                };
+                // One line a point: too many streams for the processor.
+                if lane == 0 && hints {
+                    (0..rows.points).for_each(|y| b.prefetch(products, at(y) + BLOCK));
+                }
+                let values: Vec<Reg> =
+                    (0..rows.points).map(|y| b.load(lanes, products, at(y) + lane)).collect();
+                let x = x.map_or(Affine::from(n - 1), Affine::clone);
+                for (y, value) in transform::apply(b, &down, &values).into_iter().enumerate() {
+                    b.store(half, (&x + y * n) * BLOCK + lane, value);
+                }
+            });
+            let bias = b.load(lanes, self.bias, ob * BLOCK + lane);
+            b.repeat("y", rows.kept, |b, y| {
+                let values: Vec<Reg> = (0..columns.points)
+                    .map(|x| b.load(lanes, half, (&y * n + x) * BLOCK + lane))
+                    .collect();
+                let row = &first_row + y;
+                let results = transform::apply(b, &across, &values);
+                for (x, value) in results.into_iter().enumerate() {
+                    let value = b.binary(Binary::Add, value, bias);
+                    let at = (image, ob, &row, &(&first_column + x));
+                    let value = apply(b, self.fused, &self.addends, value, at, &lane.into());
+                    let to = self.operand.at(image, ob, &row, at.3) + lane;
+                    b.store(self.buffer, to, value);
+                }
+            });
+        }
     }
 }
