@@ -147,11 +147,11 @@ pub(crate) fn program() -> Program {
                 true,
                 &[floats(Base::Input, 0, n, false), floats(Base::Arena, a, n, true)],
             ),
-            // Each thread multiplies what it added itself.
+            // Any thread may multiply what another added.
             step(
                 "multiply",
                 1,
-                false,
+                true,
                 &[
                     floats(Base::Arena, a, n, false),
                     floats(Base::Weights, 0, n, false),
