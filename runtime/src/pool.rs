@@ -1,6 +1,7 @@
-//! Threads that run one net together: each knows its number, and they meet at barriers. Waiting threads watch memory for a moment, which answers within a
-//! microsecond, then sleep, so that an idle pool costs nothing. As long as nobody sleeps, no lock
-//! is taken; nothing is ever allocated after `new`.
+//! Threads that run one net together: each knows its number, and they meet at barriers. Waiting
+//! threads watch memory for a moment, which answers within a microsecond, then sleep, so that an
+//! idle pool costs nothing. As long as nobody sleeps, no lock is taken; nothing is ever allocated
+//! after `new`.
 
 use std::{
     any::Any,

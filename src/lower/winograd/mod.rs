@@ -54,6 +54,11 @@ impl Grid {
         self.rows.tiles() * self.columns.tiles() * self.parts * self.images
     }
 
+    /// A part alone.
+    fn part(self) -> Grid {
+        Grid { parts: 1, ..self }
+    }
+
     /// Elements from a point to the next one, for so many blocks of channels: a cache line more than
     /// they need, since the same place of all points, which the transforms visit together, may not fall
     /// into one set of the cache.
@@ -96,7 +101,7 @@ impl Lowering<'_> {
         let grid = Grid { rows, columns, parts, share, images: at_once };
         let steps = [input.layout.blocks(), out_blocks].map(|blocks| grid.point_step(blocks));
         let transformed = self.temporary_elements(points * steps[0]);
-        let own = 4 * points * Grid { parts: 1, ..grid }.point_step(1);
+        let own = 4 * points * grid.part().point_step(1);
         let together = split && own <= OWN_BYTES && !self.halves && reach.pattern().is_some();
         let products =
             if together { Argument::Local } else { self.temporary_elements(points * steps[1]) };

@@ -52,6 +52,16 @@ pub(super) struct Site {
 }
 
 impl Product {
+    /// Tiles of a part that have the points of a set.
+    fn tiles(&self, set: PointSet) -> usize {
+        set.tiles * self.images
+    }
+
+    /// Elements of a point and block of channels.
+    fn plane(&self, set: PointSet) -> usize {
+        self.tiles(set) * self.parts * BLOCK
+    }
+
     /// `to`: where products lie, and how many elements.
     pub(super) fn declare(&self, draft: &mut Draft, to: (Argument, usize)) -> Buffers {
         let &Product { n, out_blocks, reach_blocks, .. } = self;
@@ -74,8 +84,7 @@ impl Product {
         to: Affine,
     ) -> Site {
         let &Product { n, reach_blocks, .. } = self;
-        let tiles = set.tiles * self.images;
-        let plane = tiles * self.parts * BLOCK;
+        let (tiles, plane) = (self.tiles(set), self.plane(set));
         let point = point + set.first;
         let place = ob * (n * n) + &point;
         Site {
@@ -96,10 +105,9 @@ impl Product {
         site: &Site,
         in_order: bool,
     ) {
-        let &Product { n, images, reach_blocks, .. } = self;
+        let &Product { n, reach_blocks, .. } = self;
         let points = n * n;
-        let tiles = set.tiles * images;
-        let plane = tiles * self.parts * BLOCK;
+        let (tiles, plane) = (self.tiles(set), self.plane(set));
         let lanes = vectors.lanes;
         let width = usize::from(lanes);
         let shape = TileShape::for_vectors(vectors);
@@ -204,8 +212,8 @@ impl Lowering<'_> {
         set: PointSet,
         place: impl FnOnce(&mut Builder) -> (Affine, Affine),
     ) {
-        let &Product { parts, images, in_blocks, .. } = product;
-        let tiles = set.tiles * images;
+        let &Product { parts, in_blocks, .. } = product;
+        let (tiles, plane) = (product.tiles(set), product.plane(set));
         let to_step = product.steps[1];
         let mut draft = Draft::new("multiply_points");
         // The points of this set alone, so that sets need not wait for each other.
@@ -222,7 +230,7 @@ impl Lowering<'_> {
         } else {
             (b.parallel("point", set.count), place(b))
         };
-        let to = &point * to_step + &ob * (tiles * parts * BLOCK) + &part * (tiles * BLOCK);
+        let to = &point * to_step + &ob * plane + &part * (tiles * BLOCK);
         let site = product.site(set, (&point, &ob, &first, &part), to);
         product.multiply(b, self.vectors, set, &buffers, &site, inputs_stay);
         self.call(draft);

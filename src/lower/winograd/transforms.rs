@@ -211,7 +211,7 @@ impl Lowering<'_> {
         place: impl FnOnce(&mut Builder) -> (Affine, Affine),
     ) {
         let n = winograd.n();
-        let own = Grid { parts: 1, ..grid };
+        let own = grid.part();
         let step = own.point_step(1);
         let mut draft = Draft::new("multiply_points_to_output");
         let buffers = product.declare(&mut draft, (Argument::Local, n * n * step));
