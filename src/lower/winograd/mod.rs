@@ -175,7 +175,7 @@ fn output_block(b: &mut Builder, (outer, inner, step): (usize, usize, usize)) ->
 /// in the caches, but enough tiles that weights are read for more than a register tile of them.
 fn images_at_once(images: usize, tiles: usize, tile_bytes: usize) -> usize {
     const BYTES: usize = 6 << 20;
-    const TILES: usize = 48;
+    const TILES: usize = 64;
     let fits = |count: &usize| {
         images.is_multiple_of(*count)
             && (count * tiles * tile_bytes <= BYTES || (count - 1) * tiles < TILES)
