@@ -18,7 +18,7 @@ use crate::layout::BLOCK;
 use crate::winograd::{Cover, Winograd, point_sets};
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::DType;
-use products::Product;
+use products::{Outputs, Product};
 
 /// The method's parameters.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +66,19 @@ impl Grid {
         (blocks * self.tiles() + 1) * BLOCK
     }
 
-    /// The parallel dimensions of the images: (index in the batch, counted from the first image
-    /// at work; index among those at work).
-    fn images(self, b: &mut Builder) -> (Affine, Affine) {
+    /// The parallel dimensions of the images and of blocks of channels in so many groups: (index in
+    /// the batch, counted from the first image at work; index among those at work; block).
+    fn blocks(
+        self,
+        b: &mut Builder,
+        groups: usize,
+        (name, blocks): (&'static str, usize),
+    ) -> (Affine, Affine, Affine) {
         let part = b.parallel("half", self.parts);
+        let group = b.parallel("group", groups);
         let image = b.parallel("n", self.images);
-        (&part * self.share + &image, &part * self.images + image)
+        let block = &group * (blocks / groups) + b.parallel(name, blocks / groups);
+        (&part * self.share + &image, &part * self.images + image, block)
     }
 }
 
@@ -131,13 +138,22 @@ impl Lowering<'_> {
             scales,
             buffers: [transformed, weights, products],
         };
+        // Groups that share no block go their own ways, each by a thread of its own if it can.
+        let groups = match reach.pattern() {
+            Some((groups, _, step))
+                if step == reach.blocks && groups * step == input.layout.blocks() =>
+            {
+                groups
+            }
+            _ => 1,
+        };
         let span = grid.span();
         for first in (0..share).step_by(at_once) {
             let input = input.images(first, span);
             let output = output.images(first, span);
             let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, span)).collect();
             let to = (transformed, product.steps[0]);
-            self.transform_input(conv, winograd, grid, input, to);
+            self.transform_input(conv, winograd, (grid, groups), input, to);
             if let (true, Some(pattern)) = (together, reach.pattern()) {
                 let method = (winograd, grid);
                 self.multiply_and_transform(&product, method, bias, output, &fused, |b| {
@@ -147,18 +163,16 @@ impl Lowering<'_> {
             }
             for set in point_sets(&rows, &columns) {
                 match reach.pattern() {
-                    Some(pattern) => {
-                        self.multiply_points(&product, set, |b| output_block(b, pattern));
-                    }
+                    Some(pattern) => self.multiply_points(&product, set, Outputs::All(pattern)),
                     None => {
-                        for (ob, &start) in reach.starts.iter().enumerate() {
-                            self.multiply_points(&product, set, |_| (ob.into(), start.into()));
+                        for (block, &first) in reach.starts.iter().enumerate() {
+                            self.multiply_points(&product, set, Outputs::One { block, first });
                         }
                     }
                 }
             }
             let from = (products, product.steps[1]);
-            self.transform_output(winograd, grid, from, bias, output, &fused);
+            self.transform_output(winograd, (grid, groups), from, bias, output, &fused);
         }
     }
 }
@@ -194,3 +208,71 @@ const OWN_BYTES: usize = 384 * 1024;
 /// Larger ones are split between the threads, which share the maps: between cores without a common
 /// cache, shared bytes cost most.
 const SHARED_BYTES: usize = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use crate::algorithm::Algorithm;
+    use crate::graph::build::{self, BuildOptions};
+    use crate::layout;
+    use crate::lower::{Call, Vectors, lower};
+    use alexc_codegen::ir::DType;
+    use alexc_codegen::part::halves;
+    use std::ops::Range;
+
+    /// What the two halves of a call's space load and store of a buffer, in elements of its value.
+    fn touched(call: &Call, buffer: &str) -> [[Vec<Range<usize>>; 2]; 2] {
+        let kernel = &call.kernel;
+        let dim = kernel.parallel.iter().position(|dim| dim.count > 1).unwrap();
+        assert_eq!(kernel.parallel[dim].count, 2, "{}", call.label());
+        let at = kernel.buffers.iter().position(|b| b.name == buffer).unwrap();
+        let first = call.firsts.get(at).copied().unwrap_or(0);
+        let moved = |ranges: &[Range<usize>]| {
+            ranges.iter().map(|range| range.start + first..range.end + first).collect()
+        };
+        let [a, b] = &halves(kernel, &[(dim, 1)]).cuts[0];
+        [&a.1, &b.1].map(|half| [moved(&half.loads[at]), moved(&half.stores[at])])
+    }
+
+    #[test]
+    fn each_half_of_the_threads_keeps_to_a_group() {
+        let text = "name: test\ninput: {shape: [1, 64, 13, 13]}\nlayers:\n  \
+                    - {name: a, type: conv, out_channels: 96, kernel_size: 5, padding: 2, groups: 2}\n";
+        let graph = build::load("test", text, &BuildOptions::default()).unwrap().1;
+        let algorithms: Vec<Algorithm> =
+            graph.nodes.iter().map(|_| Algorithm::Winograd { m: 5 }).collect();
+        let layouts = layout::assign(&graph, &algorithms);
+        let lowered = lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32, false);
+        let calls = |kernel: &'static str| {
+            lowered.calls.iter().filter(move |call| call.kernel.name == kernel)
+        };
+        let inside = |inner: &Range<usize>, outer: &[Range<usize>]| {
+            outer.iter().any(|range| range.start <= inner.start && inner.end <= range.end)
+        };
+        let [made] =
+            &calls("transform_input").map(|c| touched(c, "points")).collect::<Vec<_>>()[..]
+        else {
+            panic!("other than one transform of the input");
+        };
+        let [read] =
+            &calls("transform_output").map(|c| touched(c, "products")).collect::<Vec<_>>()[..]
+        else {
+            panic!("other than one transform of the output");
+        };
+        assert!(calls("multiply_points").count() > 1);
+        for group in 0..2 {
+            let mut multiplied = Vec::new();
+            for call in calls("multiply_points") {
+                let [loads, _] = &touched(call, "points")[group];
+                assert!(!loads.is_empty());
+                for range in loads {
+                    assert!(inside(range, &made[group][1]), "{range:?} of another group");
+                }
+                multiplied.extend(touched(call, "products")[group][1].clone());
+            }
+            assert!(!read[group][0].is_empty());
+            for range in &read[group][0] {
+                assert!(inside(range, &multiplied), "{range:?} of another group");
+            }
+        }
+    }
+}

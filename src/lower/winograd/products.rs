@@ -204,14 +204,19 @@ impl Product {
     }
 }
 
+/// Blocks of outputs of a kernel.
+pub(super) enum Outputs {
+    /// All: a pattern of [`Reach`].
+    ///
+    /// [`Reach`]: super::Reach
+    All((usize, usize, usize)),
+    /// One, which reads blocks of inputs from `first` on.
+    One { block: usize, first: usize },
+}
+
 impl Lowering<'_> {
     /// For each point of a set: tiles x input channels times input channels x output channels.
-    pub(super) fn multiply_points(
-        &mut self,
-        product: &Product,
-        set: PointSet,
-        place: impl FnOnce(&mut Builder) -> (Affine, Affine),
-    ) {
+    pub(super) fn multiply_points(&mut self, product: &Product, set: PointSet, outputs: Outputs) {
         let &Product { parts, in_blocks, .. } = product;
         let (tiles, plane) = (product.tiles(set), product.plane(set));
         let to_step = product.steps[1];
@@ -219,16 +224,26 @@ impl Lowering<'_> {
         // The points of this set alone, so that sets need not wait for each other.
         let buffers = product.declare(&mut draft, (product.buffers[2], set.count * to_step));
         draft.firsts[usize::from(buffers.to.0)] = set.first * to_step;
-        let b = &mut draft.b;
-        // Small inputs stay in the second-level cache while the weights stream past once, in
-        // their order; large ones are kept point by point.
         let inputs_stay = 4 * set.count * in_blocks * tiles * BLOCK <= INPUT_BYTES;
+        let b = &mut draft.b;
         let part = b.parallel("half", parts);
-        let (point, (ob, first)) = if inputs_stay {
-            let place = place(b);
-            (b.parallel("point", set.count), place)
-        } else {
-            (b.parallel("point", set.count), place(b))
+        let (ob, first, point) = match outputs {
+            Outputs::One { block, first } => {
+                (block.into(), first.into(), b.parallel("point", set.count))
+            }
+            Outputs::All((groups, blocks, step)) => {
+                let group = b.parallel("group", groups);
+                // Small inputs stay in the second-level cache while the weights stream past once, in
+                // their order; large ones are kept point by point.
+                let (block, point) = if inputs_stay {
+                    let block = b.parallel("ob", blocks);
+                    (block, b.parallel("point", set.count))
+                } else {
+                    let point = b.parallel("point", set.count);
+                    (b.parallel("ob", blocks), point)
+                };
+                (&group * blocks + block, group * step, point)
+            }
         };
         let to = &point * to_step + &ob * plane + &part * (tiles * BLOCK);
         let site = product.site(set, (&point, &ob, &first, &part), to);
