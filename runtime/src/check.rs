@@ -291,7 +291,7 @@ fn check_step(
             let (step, base) = (name(program, index), block(base));
             return Err(ProgramError::Writes { step, param: number, base });
         }
-        if let Some(first) = step.params[..number].iter().position(|other| collide(param, other)) {
+        if let Some(first) = step.params[..number].iter().position(|other| param.collides(other)) {
             let step = name(program, index);
             return Err(ProgramError::Overlap { step, first, second: number });
         }
@@ -299,20 +299,12 @@ fn check_step(
     Ok(())
 }
 
-/// They share bytes, and one of them is written.
-fn collide(a: &Binding, b: &Binding) -> bool {
-    // The sums were checked or are checked before anything runs; a wrong one cannot wrap into a
-    // smaller range here.
-    let end = |binding: &Binding| binding.offset_bytes.saturating_add(binding.len_bytes);
-    a.base == b.base && (a.writes || b.writes) && a.offset_bytes < end(b) && b.offset_bytes < end(a)
-}
-
 /// Two steps without a barrier between them: any thread may run any iteration of either, at the same
 /// time.
 fn check_side_by_side(program: &Program, index: usize, other: usize) -> Result<(), ProgramError> {
     let (step, before) = (&program.steps[index], &program.steps[other]);
     for param in step.params.iter().filter(|param| param.base != Base::Local) {
-        if before.params.iter().any(|earlier| collide(param, earlier)) {
+        if before.params.iter().any(|earlier| param.collides(earlier)) {
             let base = block(param.base);
             let (step, other) = (name(program, index), name(program, other));
             return Err(ProgramError::NoBarrier { step, other, base });

@@ -31,6 +31,19 @@ pub struct Binding {
     pub writes: bool,
 }
 
+impl Binding {
+    /// The two share bytes, and one of them is written. Scratch is each thread's own: there, only
+    /// bindings of one step meet.
+    pub fn collides(&self, other: &Binding) -> bool {
+        // A sum that is too large, which the checks refuse, cannot wrap into a smaller range here.
+        let end = |binding: &Binding| binding.offset_bytes.saturating_add(binding.len_bytes);
+        self.base == other.base
+            && (self.writes || other.writes)
+            && self.offset_bytes < end(other)
+            && other.offset_bytes < end(self)
+    }
+}
+
 /// Machine code of one kernel: `fn(params: *const *mut u8, begin: u64, end: u64)` runs the
 /// iterations `begin..end` of its parallel space; `params[i]` is the address of its i-th buffer.
 /// Position-independent, without relocations. The calling convention is System V's on x86-64,

@@ -142,7 +142,7 @@ fn a_program_that_cannot_run_names_its_file() {
     let folder = Folder::new("unsound");
     let path = folder.0.join("tiny.alexc");
     let mut module = module();
-    module.program.steps[4].params[1].len_bytes += 4;
+    module.program.steps.last_mut().unwrap().params[1].len_bytes += 4;
     fs::write(&path, module.to_bytes()).unwrap();
     let mut file = Vec::new();
     Weights::from(weights()).write(&module.program, &mut file).unwrap();
@@ -152,7 +152,7 @@ fn a_program_that_cannot_run_names_its_file() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}: the compiled net is not sound: step 4 (`add1`), parameter 1: 4004 bytes at 0 reach out of the output (4000 bytes)",
+            "{}: the compiled net is not sound: step 5 (`add1`), parameter 1: 4004 bytes at 0 reach out of the output (4000 bytes)",
             path.display()
         )
     );

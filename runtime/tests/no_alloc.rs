@@ -9,7 +9,7 @@ use std::{
 };
 
 use alexc_runtime::session::Session;
-use common::{LEN, expected, input, network};
+use common::{LEN, expected, input, network, program};
 
 struct Counting;
 
@@ -39,7 +39,7 @@ fn main() {
     for threads in [1, 2, 5] {
         let mut session = Session::new(&network, threads).unwrap();
         let mut output = vec![0.0; LEN];
-        let mut times = vec![Duration::ZERO; 5];
+        let mut times = vec![Duration::ZERO; program().steps.len()];
         // Threads that have just started may still be setting themselves up.
         session.run(&input, &mut output).unwrap();
         output.fill(0.0);

@@ -29,11 +29,13 @@ pub fn bind(lowered: &Lowered, plan: &Plan) -> Result<Bound, PlanError> {
     let mut running: Vec<Binding> = Vec::new();
     for (index, call) in lowered.calls.iter().enumerate() {
         let params = bindings(lowered, plan, index, call)?;
-        let barrier = params.iter().any(|mine| running.iter().any(|theirs| depends(mine, theirs)));
+        // Scratch is every thread's own.
+        let shared = || params.iter().filter(|binding| binding.base != Base::Local);
+        let barrier = shared().any(|mine| running.iter().any(|theirs| mine.collides(theirs)));
         if barrier {
             running.clear();
         }
-        running.extend(params.iter().filter(|binding| binding.base != Base::Local));
+        running.extend(shared());
 
         let kernel = match kernels.iter().position(|kernel| same_code(kernel, &call.kernel)) {
             Some(kernel) => kernel,
@@ -52,16 +54,6 @@ pub fn bind(lowered: &Lowered, plan: &Plan) -> Result<Bound, PlanError> {
         });
     }
     Ok(Bound { kernels, steps })
-}
-
-/// True where one of the two is written and they share bytes. Scratch is every thread's own.
-fn depends(a: &Binding, b: &Binding) -> bool {
-    let end = |binding: &Binding| binding.offset_bytes + binding.len_bytes;
-    a.base == b.base
-        && a.base != Base::Local
-        && (a.writes || b.writes)
-        && a.offset_bytes < end(b)
-        && b.offset_bytes < end(a)
 }
 
 /// The bytes of every buffer of a call.

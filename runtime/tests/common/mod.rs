@@ -118,17 +118,21 @@ pub(crate) fn floats(base: Base, offset: usize, len: usize, writes: bool) -> Bin
 /// Elements of the input and the output of [`program`].
 pub(crate) const LEN: usize = 1000;
 
-/// `output = reverse((input + 3) * weights) / 2 + 1`, in five steps; weights are `LEN` floats.
+/// Elements of the first of two steps side by side, which add to some elements each.
+pub(crate) const SOME: usize = 640;
+
+/// `output = reverse((input + 3) * weights) / 2 + 1`, in six steps; weights are `LEN` floats.
 pub(crate) fn program() -> Program {
     let n = LEN;
     let step = |name: &str, kernel: usize, barrier: bool, params: &[Binding]| Step {
         name: name.to_string(),
         kernel,
-        extent: n as u64,
+        extent: params[0].len_bytes as u64 / 4,
         barrier,
         params: params.to_vec(),
     };
     let (a, b) = (1024, 0);
+    let (some, rest) = (SOME, n - SOME);
     Program {
         name: "tiny".to_string(),
         arch: Arch::host().unwrap(),
@@ -139,13 +143,23 @@ pub(crate) fn program() -> Program {
             kernel("reverse", &Body::Reverse(n as u64)),
             kernel("half", &Body::HalfThroughScratch),
             kernel("add1", &Body::Add(1.0)),
+            kernel("add3_rest", &Body::Add(3.0)),
         ],
         steps: vec![
             step(
                 "add3",
                 0,
                 true,
-                &[floats(Base::Input, 0, n, false), floats(Base::Arena, a, n, true)],
+                &[floats(Base::Input, 0, some, false), floats(Base::Arena, a, some, true)],
+            ),
+            step(
+                "add3_rest",
+                5,
+                false,
+                &[
+                    floats(Base::Input, some, rest, false),
+                    floats(Base::Arena, a + some, rest, true),
+                ],
             ),
             // Any thread may multiply what another added.
             step(
