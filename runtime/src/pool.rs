@@ -19,9 +19,15 @@ use std::{
 
 use crate::parallel::available_threads;
 
-/// How long a thread watches before it sleeps: longer than the uneven end of a step, shorter
-/// than anybody would notice as a busy core.
-const WATCH: Duration = Duration::from_micros(50);
+/// How long a thread watches for the next job before it sleeps: shorter than anybody would notice
+/// as a busy core.
+const WATCH_IDLE: Duration = Duration::from_micros(50);
+
+/// How long a thread watches for the others at a barrier, and the caller at the end: they are at work,
+/// if perhaps on a core that does something else for a moment. Who sleeps instead comes late to the
+/// next step: a core that has stopped takes a while to start, above all a virtual one, and the system
+/// may first put who wakes beside the one who woke it, on one core.
+const WATCH_OTHERS: Duration = Duration::from_millis(2);
 
 /// How long of that it keeps its core for itself. Later it lets other threads run between two
 /// looks: the one it waits for may be queued behind it, on a machine that has more to do.
@@ -54,6 +60,8 @@ struct Shared {
     threads: usize,
     /// [`KEEP_CORE`], or nothing where threads outnumber cores.
     keep_core: Duration,
+    /// [`WATCH_OTHERS`], or [`WATCH_IDLE`] there, since watching takes time from those at work.
+    watch_others: Duration,
     /// What all threads shall do. Written by the caller alone, while `running` is 0.
     job: UnsafeCell<Option<Job>>,
     /// Counts jobs; a change starts the workers.
@@ -86,10 +94,11 @@ impl Pool {
     /// Starts `threads - 1` threads; 0 counts as 1.
     pub fn new(threads: usize) -> io::Result<Pool> {
         let threads = threads.max(1);
-        let cores = available_threads();
+        let crowded = threads > available_threads();
         let shared = Arc::new(Shared {
             threads,
-            keep_core: if threads > cores { Duration::ZERO } else { KEEP_CORE },
+            keep_core: if crowded { Duration::ZERO } else { KEEP_CORE },
+            watch_others: if crowded { WATCH_IDLE } else { WATCH_OTHERS },
             job: UnsafeCell::new(None),
             round: Line(AtomicU32::new(0)),
             running: Line(AtomicUsize::new(0)),
@@ -136,7 +145,7 @@ impl Pool {
         shared.round.0.fetch_add(1, SeqCst);
         shared.wake();
         shared.perform(job, 0);
-        shared.wait_until(|| shared.running.0.load(SeqCst) == 0);
+        shared.wait_until(shared.watch_others, || shared.running.0.load(SeqCst) == 0);
         if shared.broken.load(SeqCst) {
             shared.arrived.0.store(0, SeqCst);
             shared.broken.store(false, SeqCst);
@@ -192,7 +201,9 @@ impl Worker<'_> {
             shared.wake();
             return;
         }
-        shared.wait_until(|| shared.opened.0.load(SeqCst) != opened || shared.broken.load(SeqCst));
+        shared.wait_until(shared.watch_others, || {
+            shared.opened.0.load(SeqCst) != opened || shared.broken.load(SeqCst)
+        });
         if shared.opened.0.load(SeqCst) == opened {
             // Unwinds out of the job; the panic that broke it is the one that is reported.
             resume_unwind(Box::new("another thread panicked"));
@@ -212,7 +223,7 @@ impl Shared {
     fn work(&self, index: usize) {
         let mut round = 0_u32;
         loop {
-            self.wait_until(|| self.round.0.load(SeqCst) != round);
+            self.wait_until(WATCH_IDLE, || self.round.0.load(SeqCst) != round);
             if self.stop.load(SeqCst) {
                 return;
             }
@@ -241,8 +252,8 @@ impl Shared {
         }
     }
 
-    /// Returns once `ready` is true. Whoever makes it true must call `wake` afterwards.
-    fn wait_until(&self, ready: impl Fn() -> bool) {
+    /// Returns once `ready` is true; sleeps if that takes longer than `watch`. Whoever makes it true must call `wake` afterwards.
+    fn wait_until(&self, watch: Duration, ready: impl Fn() -> bool) {
         let mut since = None;
         loop {
             for _ in 0..LOOKS {
@@ -252,7 +263,7 @@ impl Shared {
                 std::hint::spin_loop();
             }
             let watched = since.get_or_insert_with(Instant::now).elapsed();
-            if watched > WATCH {
+            if watched > watch {
                 break;
             }
             if watched > self.keep_core {
@@ -351,7 +362,7 @@ mod tests {
                 // The caller, then a worker, comes so late that the others sleep.
                 for late in 0..2 {
                     if worker.index() == late {
-                        std::thread::sleep(Duration::from_millis(2));
+                        std::thread::sleep(3 * WATCH_OTHERS);
                     }
                     worker.barrier();
                 }
