@@ -252,7 +252,8 @@ impl Shared {
         }
     }
 
-    /// Returns once `ready` is true; sleeps if that takes longer than `watch`. Whoever makes it true must call `wake` afterwards.
+    /// Returns once `ready` is true; sleeps if that takes longer than `watch`. Whoever makes it true
+    /// must call `wake` afterwards.
     fn wait_until(&self, watch: Duration, ready: impl Fn() -> bool) {
         let mut since = None;
         loop {

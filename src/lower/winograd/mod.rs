@@ -41,6 +41,9 @@ struct Grid {
     share: usize,
     /// Images of each part that are at work.
     images: usize,
+    /// Groups of channels that share no block: they go their own ways, each by a thread of its own if
+    /// it can.
+    groups: usize,
 }
 
 impl Grid {
@@ -66,18 +69,18 @@ impl Grid {
         (blocks * self.tiles() + 1) * BLOCK
     }
 
-    /// The parallel dimensions of the images and of blocks of channels in so many groups: (index in
-    /// the batch, counted from the first image at work; index among those at work; block).
+    /// The parallel dimensions of the images and of blocks of channels: (index in the batch, counted
+    /// from the first image at work; index among those at work; block).
     fn blocks(
         self,
         b: &mut Builder,
-        groups: usize,
         (name, blocks): (&'static str, usize),
     ) -> (Affine, Affine, Affine) {
         let part = b.parallel("half", self.parts);
-        let group = b.parallel("group", groups);
+        let group = b.parallel("group", self.groups);
         let image = b.parallel("n", self.images);
-        let block = &group * (blocks / groups) + b.parallel(name, blocks / groups);
+        let of_group = blocks / self.groups;
+        let block = group * of_group + b.parallel(name, of_group);
         (&part * self.share + &image, &part * self.images + image, block)
     }
 }
@@ -105,7 +108,15 @@ impl Lowering<'_> {
         let share = images / parts;
         let map_tiles = rows.tiles() * columns.tiles();
         let at_once = images_at_once(share, map_tiles, 4 * points * blocks * BLOCK);
-        let grid = Grid { rows, columns, parts, share, images: at_once };
+        let groups = match reach.pattern() {
+            Some((groups, _, step))
+                if step == reach.blocks && groups * step == input.layout.blocks() =>
+            {
+                groups
+            }
+            _ => 1,
+        };
+        let grid = Grid { rows, columns, parts, share, images: at_once, groups };
         let steps = [input.layout.blocks(), out_blocks].map(|blocks| grid.point_step(blocks));
         let transformed = self.temporary_elements(points * steps[0]);
         let own = 4 * points * grid.part().point_step(1);
@@ -138,22 +149,13 @@ impl Lowering<'_> {
             scales,
             buffers: [transformed, weights, products],
         };
-        // Groups that share no block go their own ways, each by a thread of its own if it can.
-        let groups = match reach.pattern() {
-            Some((groups, _, step))
-                if step == reach.blocks && groups * step == input.layout.blocks() =>
-            {
-                groups
-            }
-            _ => 1,
-        };
         let span = grid.span();
         for first in (0..share).step_by(at_once) {
             let input = input.images(first, span);
             let output = output.images(first, span);
             let fused: Vec<Fused> = fused.iter().map(|f| f.images(first, span)).collect();
             let to = (transformed, product.steps[0]);
-            self.transform_input(conv, winograd, (grid, groups), input, to);
+            self.transform_input(conv, winograd, grid, input, to);
             if let (true, Some(pattern)) = (together, reach.pattern()) {
                 let method = (winograd, grid);
                 self.multiply_and_transform(&product, method, bias, output, &fused, |b| {
@@ -172,7 +174,7 @@ impl Lowering<'_> {
                 }
             }
             let from = (products, product.steps[1]);
-            self.transform_output(winograd, (grid, groups), from, bias, output, &fused);
+            self.transform_output(winograd, grid, from, bias, output, &fused);
         }
     }
 }

@@ -113,7 +113,7 @@ impl Lowering<'_> {
         &mut self,
         conv: &Conv,
         winograd: &Winograd,
-        (grid, groups): (Grid, usize),
+        grid: Grid,
         input: Operand,
         (transformed, step): (Argument, usize),
     ) {
@@ -125,7 +125,7 @@ impl Lowering<'_> {
         let v_buffer = draft.buffer("points", transformed, n * n * step, Access::Write);
         let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
         let b = &mut draft.b;
-        let (image, index, cb) = grid.blocks(b, groups, ("cb", il.blocks()));
+        let (image, index, cb) = grid.blocks(b, ("cb", il.blocks()));
         let padding = conv.window.padding;
         let map = &image * il.image()
             + &cb * il.plane()
@@ -176,7 +176,7 @@ impl Lowering<'_> {
     pub(super) fn transform_output(
         &mut self,
         winograd: &Winograd,
-        (grid, groups): (Grid, usize),
+        grid: Grid,
         (products, step): (Argument, usize),
         bias: Argument,
         output: Operand,
@@ -187,7 +187,7 @@ impl Lowering<'_> {
         let from = draft.buffer("products", products, n * n * step, Access::Read);
         let to = Output::declare(&mut draft, winograd, bias, output, fused);
         let b = &mut draft.b;
-        let (image, index, ob) = grid.blocks(b, groups, ("ob", output.layout.blocks()));
+        let (image, index, ob) = grid.blocks(b, ("ob", output.layout.blocks()));
         let points = Points { grid, n, step, image: &index, block: &ob };
         let row = shared_row(b, &grid);
         over_tiles(b, &points, row, |b, place| {
