@@ -70,6 +70,8 @@ struct Case {
     graph: Graph,
     input: Vec<f32>,
     golden: Golden,
+    /// Linear layers read their weights as files have them.
+    rows: bool,
 }
 
 impl Case {
@@ -81,6 +83,7 @@ impl Case {
             graph,
             input,
             golden: Golden::load(net, batch),
+            rows: false,
         }
     }
 
@@ -88,6 +91,10 @@ impl Case {
         let change = |options: &mut compile::Options| {
             options.math = math;
             options.fuse = fuse;
+            if self.rows {
+                let tensors = self.graph.tensors().into_iter();
+                options.in_file = tensors.map(|tensor| tensor.name.clone()).collect();
+            }
         };
         machine.compile(&self.graph, change).unwrap()
     }
@@ -98,13 +105,15 @@ impl Case {
         graph.output = nets::logits(&graph);
         let Golden { logits, .. } = &self.golden;
         let golden = Golden { logits: logits.clone(), samples: Vec::new() };
-        Case { what: self.what.clone(), graph, input: self.input.clone(), golden }
+        Case { what: self.what.clone(), graph, input: self.input.clone(), golden, rows: self.rows }
     }
 
     fn hold_logits(&self, drawn: &Drawn, math: Math, tolerance: f64) {
         let case = self.logits();
         let mut packed = Packed::default();
-        for machine in machines() {
+        // Kernels for OpenCL have no choice of rows.
+        let all = machines().into_iter().filter(|machine| !self.rows || !machine.builds_slowly());
+        for machine in all {
             let what = format!("{}, {math:?}, {}", case.what, machine.name());
             let made = case.compile(&machine, math, true);
             let loaded = made.load(packed.weights(&made, drawn));
@@ -194,6 +203,16 @@ fn alexnet_pytorch() {
 #[test]
 fn alexnet_torchvision() {
     alexnet("alexnet-torchvision");
+}
+
+/// Nets that run once read the weights of linear layers in their file.
+#[test]
+fn rows_of_the_file() {
+    for net in ["alexnet", "alexnet-pytorch", "lenet5"] {
+        let case = Case { rows: true, ..Case::new(net, 1) };
+        let drawn = Drawn::new(&case.graph);
+        case.hold_logits(&drawn, Math::Fast, FAST);
+    }
 }
 
 fn other(net: &str) {

@@ -11,8 +11,8 @@ use crate::{
     cpu::{Arch, Cpu, Feature},
     module::{Module, WEIGHTS_EXTENSION},
     preprocess::{Pixels, Preprocess, PreprocessError},
-    program::Program,
-    weights::Weights,
+    program::{Base, Binding, Program},
+    weights::{InFile, RegionError, Weights},
 };
 
 /// A loaded net, which any number of threads may share and run at the same time, each in a
@@ -21,6 +21,7 @@ pub struct Network {
     program: Program,
     code: Code,
     weights: Weights,
+    in_file: Vec<InFile>,
     labels: Vec<String>,
     preprocess: Option<Preprocess>,
     probabilities: bool,
@@ -66,6 +67,19 @@ pub enum LoadError {
         /// What there is.
         given: usize,
     },
+    /// Weights that stay in their file cannot be read there.
+    #[error(transparent)]
+    InFile(#[from] RegionError),
+    /// A kernel would read weights of which only a part stays in its file.
+    #[error("step {step} reads {len} bytes of weights at {offset}, of which a part lies elsewhere")]
+    Torn {
+        /// Its name.
+        step: String,
+        /// First byte of the packed weights.
+        offset: usize,
+        /// Bytes.
+        len: usize,
+    },
     /// No executable memory.
     #[error(transparent)]
     Code(#[from] CodeError),
@@ -98,7 +112,17 @@ impl Network {
     /// compiler that is trusted (alexc proves every access of its kernels inside their
     /// bindings).
     pub fn new(program: Program, weights: Weights) -> Result<Network, LoadError> {
-        Self::for_cpu(&Cpu::detect(), program, weights)
+        Self::with_weights_in_files(program, weights, Vec::new())
+    }
+
+    /// Like [`Network::new`], where kernels read some of the weights in the files that have them:
+    /// the bytes of `weights` in their place are never looked at.
+    pub fn with_weights_in_files(
+        program: Program,
+        weights: Weights,
+        in_file: Vec<InFile>,
+    ) -> Result<Network, LoadError> {
+        Self::for_cpu(&Cpu::detect(), program, weights, in_file)
     }
 
     /// Loads a module file, and the weights from the file of the same name ending in `.weights`
@@ -127,7 +151,12 @@ impl Network {
         Ok(Network { labels, preprocess, probabilities, ..network })
     }
 
-    fn for_cpu(cpu: &Cpu, program: Program, weights: Weights) -> Result<Network, LoadError> {
+    fn for_cpu(
+        cpu: &Cpu,
+        program: Program,
+        weights: Weights,
+        in_file: Vec<InFile>,
+    ) -> Result<Network, LoadError> {
         check(&program)?;
         if cpu.arch != Some(program.arch) {
             return Err(LoadError::Arch { needs: program.arch, machine: std::env::consts::ARCH });
@@ -142,9 +171,20 @@ impl Network {
         if expected != given {
             return Err(LoadError::WeightsLength { expected, given });
         }
+        in_file.iter().try_for_each(InFile::check)?;
+        for step in &program.steps {
+            let read = step.params.iter().filter(|binding| binding.base == Base::Weights);
+            for &Binding { offset_bytes: offset, len_bytes: len, .. } in read {
+                let torn =
+                    |part: &InFile| part.meets(offset, len) && part.bytes(offset, len).is_none();
+                if in_file.iter().any(torn) {
+                    return Err(LoadError::Torn { step: step.name.clone(), offset, len });
+                }
+            }
+        }
         let code = Code::new(&program.kernels)?;
         let (labels, preprocess, probabilities) = (Vec::new(), None, false);
-        Ok(Network { program, code, weights, labels, preprocess, probabilities })
+        Ok(Network { program, code, weights, in_file, labels, preprocess, probabilities })
     }
 
     /// What runs.
@@ -152,12 +192,12 @@ impl Network {
         &self.program
     }
 
-    /// The packed weights.
+    /// The packed weights, without those that stay in files.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// The packed weights alone.
+    /// The packed weights alone, without those that stay in files.
     pub fn into_weights(self) -> Weights {
         self.weights
     }
@@ -205,6 +245,15 @@ impl Network {
         self.probabilities
     }
 
+    /// Where the weights lie that a parameter reads.
+    pub(crate) fn weights_at(&self, read: &Binding) -> *const u8 {
+        let (offset, len) = (read.offset_bytes, read.len_bytes);
+        match self.in_file.iter().find_map(|part| part.bytes(offset, len)) {
+            Some(bytes) => bytes.as_ptr(),
+            None => self.weights.as_bytes().as_ptr().wrapping_add(offset),
+        }
+    }
+
     pub(crate) fn code(&self) -> &Code {
         &self.code
     }
@@ -215,8 +264,9 @@ mod tests {
     use super::*;
     use crate::{
         cpu::Level,
+        mapped::MappedFile,
         memory::Buffer,
-        program::{Base, Binding, KernelCode, Step},
+        program::{KernelCode, Step},
     };
 
     fn program() -> Program {
@@ -244,13 +294,14 @@ mod tests {
 
     fn refusal(cpu: &Cpu, program: Program, weights: usize) -> String {
         let weights = Buffer::zeroed(weights).unwrap().into();
-        Network::for_cpu(cpu, program, weights).map(|_| ()).unwrap_err().to_string()
+        Network::for_cpu(cpu, program, weights, Vec::new()).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
     fn loads_where_everything_fits() {
         let weights = Buffer::zeroed(8).unwrap().into();
-        let network = Network::for_cpu(&Cpu::of_level(Level::V4), program(), weights).unwrap();
+        let network =
+            Network::for_cpu(&Cpu::of_level(Level::V4), program(), weights, Vec::new()).unwrap();
         assert_eq!((network.input_len(), network.output_len()), (1, 1));
         assert_eq!(network.weights().as_bytes(), [0; 8]);
         assert_eq!(network.program(), &program());
@@ -280,6 +331,37 @@ mod tests {
                 format!("the net has 8 bytes of packed weights, and {given} are given")
             );
         }
+    }
+
+    /// The program reads eight bytes of weights; the file has sixteen.
+    #[test]
+    fn weights_in_a_file_are_whole_and_inside_of_it() {
+        let path = std::env::temp_dir().join(format!("alexc-torn-{}", std::process::id()));
+        std::fs::write(&path, [1; 16]).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut program = program();
+        let read = Binding { base: Base::Weights, offset_bytes: 0, len_bytes: 8, writes: false };
+        program.steps[0].params.push(read);
+        let load = |offset_bytes, len_bytes, at_byte| {
+            let part = InFile { offset_bytes, len_bytes, file: file.clone(), at_byte };
+            let weights = Buffer::zeroed(8).unwrap().into();
+            Network::for_cpu(&Cpu::of_level(Level::V4), program.clone(), weights, vec![part])
+        };
+        let network = load(0, 8, 8).unwrap();
+        assert_eq!(network.weights_at(&read), file.as_bytes()[8..].as_ptr());
+        // Behind what is read.
+        let network = load(8, 8, 4).unwrap();
+        assert_eq!(network.weights_at(&read), network.weights().as_bytes().as_ptr());
+        let refusal = |offset, len, at| load(offset, len, at).map(|_| ()).unwrap_err().to_string();
+        let outside = "weights at bytes 12 to 12+8 reach behind the file's end (16)";
+        assert_eq!(refusal(0, 8, 12), outside);
+        assert!(refusal(0, 8, usize::MAX - 3).contains("reach behind the file's end"));
+        let uneven = "weights begin at byte 6 of the file, which is no multiple of 4";
+        assert_eq!(refusal(0, 8, 6), uneven);
+        let torn = "step s reads 8 bytes of weights at 0, of which a part lies elsewhere";
+        assert_eq!(refusal(0, 4, 0), torn);
+        assert_eq!(refusal(4, 8, 0), torn);
     }
 
     #[test]

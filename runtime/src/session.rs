@@ -306,8 +306,6 @@ fn scratch_stride(local_bytes: usize) -> usize {
 impl Tables {
     fn new(network: &Network, threads: usize, arena: *mut u8, scratch: *mut u8) -> Tables {
         let program = network.program();
-        // Never written: a program that would is refused.
-        let weights = network.weights().as_bytes().as_ptr().cast_mut();
         let stride = scratch_stride(program.local_bytes);
         let params = || program.steps.iter().flat_map(|step| &step.params);
         let len = params().count();
@@ -317,7 +315,11 @@ impl Tables {
             for param in params() {
                 let base = match param.base {
                     Base::Arena => arena,
-                    Base::Weights => weights,
+                    Base::Weights => {
+                        // Never written: a program that would is refused.
+                        pointers.push(network.weights_at(param).cast_mut());
+                        continue;
+                    }
                     Base::Local => scratch.wrapping_add(thread * stride),
                     Base::Input | Base::Output => {
                         let (base, offset_bytes) = (param.base, param.offset_bytes);
@@ -379,7 +381,7 @@ impl Call {
         // SAFETY: the entry is executable code of this program and lives as long as the network,
         // which the session keeps. The network checked (`check`) that every parameter lies
         // inside its block: the arena and the scratch that the session owns, the weights, whose
-        // length was compared, or the caller's slices, whose lengths `bind` compared and which
+        // length was compared (and those in files, which lie inside of them), or the caller's slices, whose lengths `bind` compared and which
         // are borrowed during the run. Nothing is written that is borrowed shared (input and
         // weights), and parameters of one call that are written overlap no others. What is left
         // is the compiler's promise on `KernelCode`, `Binding` and `Step`: that the kernel stays

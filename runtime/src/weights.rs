@@ -1,4 +1,5 @@
-//! Packed weights of a net: in memory, or a part of a mapped file.
+//! Packed weights of a net: in memory, or a part of a mapped file. Parts of what is in memory may
+//! stay in a file too, where they lie there as kernels read them.
 
 use std::{
     io::{self, Write},
@@ -44,12 +45,59 @@ pub enum RegionError {
         /// Length of the file.
         file_len: usize,
     },
+    /// Numbers begin at multiples of their size.
+    #[error("weights begin at byte {offset} of the file, which is no multiple of 4")]
+    Uneven {
+        /// First byte.
+        offset: usize,
+    },
     /// Kernels and their authors count on [`ALIGN`].
     #[error("weights begin at byte {offset} of the file, which is no multiple of {ALIGN}")]
     Unaligned {
         /// First byte.
         offset: usize,
     },
+}
+
+/// Weights that kernels read where a file has them, in place of some of the packed ones. See
+/// [`MappedFile`] for what may not happen to the file meanwhile.
+#[derive(Debug, Clone)]
+pub struct InFile {
+    /// First byte of the packed weights that these stand for.
+    pub offset_bytes: usize,
+    /// How many.
+    pub len_bytes: usize,
+    /// The file.
+    pub file: MappedFile,
+    /// First byte in it.
+    pub at_byte: usize,
+}
+
+impl InFile {
+    /// They lie inside of the file, at a multiple of the bytes of a number.
+    pub(crate) fn check(&self) -> Result<(), RegionError> {
+        let (offset, len, file_len) = (self.at_byte, self.len_bytes, self.file.as_bytes().len());
+        if offset.checked_add(len).is_none_or(|end| end > file_len) {
+            return Err(RegionError::Outside { offset, len, file_len });
+        }
+        if !offset.is_multiple_of(size_of::<f32>()) {
+            return Err(RegionError::Uneven { offset });
+        }
+        Ok(())
+    }
+
+    /// The bytes that stand for `len` packed ones from `offset` on, if these do for all of them.
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let first = offset.checked_sub(self.offset_bytes)?;
+        let end = first.checked_add(len).filter(|&end| end <= self.len_bytes)?;
+        self.file.as_bytes().get(self.at_byte + first..self.at_byte + end)
+    }
+
+    /// These stand for some of those packed bytes, or for all.
+    pub(crate) fn meets(&self, offset: usize, len: usize) -> bool {
+        let end = |offset: usize, len: usize| offset.saturating_add(len);
+        self.offset_bytes < end(offset, len) && offset < end(self.offset_bytes, self.len_bytes)
+    }
 }
 
 impl Weights {

@@ -4,7 +4,13 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use alexc_runtime::session::{RunError, Session, SessionError};
+use alexc_runtime::{
+    mapped::MappedFile,
+    memory::Buffer,
+    network::Network,
+    session::{RunError, Session, SessionError},
+    weights::InFile,
+};
 use common::{LEN, expected, input, network};
 
 #[test]
@@ -125,6 +131,23 @@ fn observers_see_the_arena_after_every_step() {
     assert_eq!(output, expected(&input));
 }
 
+/// What the packed weights have in their place is not looked at.
+#[test]
+fn weights_are_read_in_their_file() {
+    let path = std::env::temp_dir().join(format!("alexc-in-file-{}", std::process::id()));
+    let contents = [&[0xFF; 12], common::weights().as_bytes()].concat();
+    std::fs::write(&path, contents).unwrap();
+    let file = MappedFile::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let nothing = Buffer::zeroed(LEN * 4).unwrap().into();
+    let part = InFile { offset_bytes: 0, len_bytes: LEN * 4, file, at_byte: 12 };
+    let network = Network::with_weights_in_files(common::program(), nothing, vec![part]).unwrap();
+    let input = common::input();
+    let mut output = vec![0.0; LEN];
+    Session::new(&Arc::new(network), 2).unwrap().run(&input, &mut output).unwrap();
+    assert_eq!(output, expected(&input));
+}
+
 #[test]
 fn thread_counts_have_limits() {
     let network = network();
@@ -136,7 +159,7 @@ fn thread_counts_have_limits() {
     let mut program = common::program();
     program.steps.truncate(1);
     program.steps[0].extent = 3;
-    let network = alexc_runtime::network::Network::new(program, common::weights().into()).unwrap();
+    let network = Network::new(program, common::weights().into()).unwrap();
     assert_eq!(Session::new(&Arc::new(network), 64).unwrap().threads(), 3);
 }
 
@@ -163,7 +186,7 @@ fn denormals_are_kept_where_the_caller_flushes_them() {
             common::floats(alexc_runtime::program::Base::Output, 0, n, true),
         ],
     }];
-    let network = alexc_runtime::network::Network::new(program, common::weights().into()).unwrap();
+    let network = Network::new(program, common::weights().into()).unwrap();
     let input = vec![f32::MIN_POSITIVE; n];
     let mut output = vec![0.0; n];
     set_flush(true);

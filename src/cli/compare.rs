@@ -27,7 +27,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
     memory::check_graph(&graph, load::weights_dtype(&args.compile))?;
     let shape = graph.values[graph.input.index()].shape;
     let input = net::input(args.input.as_deref(), spec.preprocess.as_ref(), shape)?;
-    let mut net = load::net(&graph, &args.weights, &args.common, &args.compile, &args.device)?;
+    // Kernels as they will run many times elsewhere.
+    let once = false;
+    let mut net =
+        load::net(&graph, &args.weights, &args.common, &args.compile, &args.device, once)?;
     let found = boundaries(&net.net, &mut *net.session, &input)?;
     let tolerance = Tolerance::new(limit);
     let comparison = match &args.against {

@@ -128,8 +128,8 @@ fn network(args: &LoadArgs) -> Result<(Network, usize), Failure> {
     let threads = load::threads(args.threads)?;
     let source = weights::open(&args.weights)?.check(&graph.tensors())?;
     let (common, compile) = (&args.common, &args.compile);
-    let load::WithWeights { compiled, weights, .. } =
-        load::with_weights(load::Job { graph: &graph, source, threads, common, compile })?;
+    let job = load::Job { graph: &graph, source, threads, common, compile, once: false };
+    let (compiled, weights) = load::with_weights(job)?;
     let module = Module {
         compiler: COMPILER.to_owned(),
         labels,

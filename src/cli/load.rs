@@ -5,20 +5,20 @@ use super::device::{self, Place};
 use super::failure::Failure;
 use super::{memory, progress, tuning};
 use crate::algorithm::{Algorithm, Math, Override};
-use crate::compile::{self, Compiled, Emitter, Options, Prepared};
+use crate::compile::{self, Compiled, Emitter, Options, PackError, Prepared};
 use crate::diagnostic::did_you_mean;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
 use crate::session::Session;
 use crate::spec::{self, Spec};
-use crate::weights::{self, Checked};
+use crate::weights::{self, Checked, TensorSource};
 use alexc_codegen::ir::DType;
 use alexc_codegen::target::Target;
 use alexc_runtime::cpu::Level;
 use alexc_runtime::module::Module;
 use alexc_runtime::network::Network;
 use alexc_runtime::parallel::{MAX_THREADS, default_threads};
-use alexc_runtime::weights::Weights;
+use alexc_runtime::weights::{InFile, Weights};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -176,28 +176,19 @@ pub(super) struct Loaded {
     pub(super) weights_time: Duration,
 }
 
-/// A compiled net with its packed weights.
-pub(super) struct WithWeights {
-    pub(super) compiled: Compiled,
-    source: Checked,
-    pub(super) weights: Weights,
-    pub(super) threads: usize,
-    compile_time: Duration,
-    weights_time: Duration,
-}
-
-/// Compiles a graph, packs its weights and makes it ready to run.
+/// Compiles a graph, packs its weights and makes it ready to run, perhaps only `once`.
 pub(super) fn net(
     graph: &Graph,
     weights: &str,
     common: &Common,
     compile: &CompileArgs,
     device: &DeviceArgs,
+    once: bool,
 ) -> Result<Loaded, Failure> {
     let place = device::find(&device.device)?;
     let threads = threads(device.threads)?;
     let source = weights::open(weights)?.check(&graph.tensors())?;
-    let job = Job { graph, source, threads, common, compile };
+    let job = Job { graph, source, threads, common, compile, once };
     match place {
         Place::Cpu => on_cpu(job),
         #[cfg(feature = "opencl")]
@@ -212,6 +203,8 @@ pub(super) struct Job<'a> {
     pub(super) threads: usize,
     pub(super) common: &'a Common,
     pub(super) compile: &'a CompileArgs,
+    /// It will run one time: weights that can stay in their file need not be packed.
+    pub(super) once: bool,
 }
 
 /// Machine code has no schedule to choose, and processors no tensor cores.
@@ -255,10 +248,17 @@ pub(super) fn no_tensor_cores(args: &CompileArgs) -> Result<(), Failure> {
 fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
     no_schedule(job.compile)?;
     let math = Math::from(job.compile.math).name();
-    let WithWeights { compiled, source, weights, threads, compile_time, weights_time } =
-        with_weights(job)?;
+    let (compiled, compile_time) = compiled(&job)?;
+    let Job { source, threads, common, once, .. } = job;
+    let start = Instant::now();
+    let (weights, in_file) = if once {
+        pack_rest(&compiled, &source, threads, common.quiet)?
+    } else {
+        (pack(&compiled, &source, threads, common.quiet)?, Vec::new())
+    };
+    let weights_time = start.elapsed();
     let Compiled { net, program, target, emitter, .. } = compiled;
-    let network = Arc::new(Network::new(program, weights)?);
+    let network = Arc::new(Network::with_weights_in_files(program, weights, in_file)?);
     let session = Box::new(alexc_runtime::session::Session::new(&network, threads)?);
     let (device, emitter) = ("cpu".to_owned(), emitter.to_string());
     let made = Made { device, target, emitter, math, on_cpu: true };
@@ -266,17 +266,26 @@ fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
 }
 
 /// Compiles a graph for this machine's CPU and packs its weights.
-pub(super) fn with_weights(job: Job<'_>) -> Result<WithWeights, Failure> {
-    let Job { graph, source, threads, common, compile } = job;
-    let options = tuning::options(graph, common, compile, None, threads)?;
+pub(super) fn with_weights(job: Job<'_>) -> Result<(Compiled, Weights), Failure> {
+    let (compiled, _) = compiled(&job)?;
+    let weights = pack(&compiled, &job.source, job.threads, job.common.quiet)?;
+    Ok((compiled, weights))
+}
+
+/// Compiles a graph for this machine's CPU, and how long that took.
+fn compiled(job: &Job<'_>) -> Result<(Compiled, Duration), Failure> {
+    let &Job { graph, ref source, threads, common, compile, once } = job;
+    let mut options = tuning::options(graph, common, compile, None, threads)?;
+    if once {
+        let tensors = graph.tensors().into_iter();
+        let in_file = tensors.filter(|tensor| source.in_file(tensor).is_some());
+        options.in_file = in_file.map(|tensor| tensor.name.clone()).collect();
+    }
     let start = Instant::now();
     let compiled = compile::compile(graph, &options)?;
     let compile_time = start.elapsed();
     memory::check_program(&compiled.program, threads)?;
-    let start = Instant::now();
-    let weights = pack(&compiled, &source, threads, common.quiet)?;
-    let weights_time = start.elapsed();
-    Ok(WithWeights { compiled, source, weights, threads, compile_time, weights_time })
+    Ok((compiled, compile_time))
 }
 
 /// Packs the weights of a compiled net, and shows how far it is.
@@ -286,16 +295,52 @@ pub(super) fn pack(
     threads: usize,
     quiet: bool,
 ) -> Result<Weights, Failure> {
-    let bar = progress::bytes("packing weights", net.plan.weights_bytes as u64, quiet);
-    let start = Instant::now();
-    let packed = compile::pack(net, source, threads, |bytes| bar.inc(bytes as u64))?;
-    bar.finish_and_clear();
-    let bytes = net.plan.weights_bytes;
-    log::info!(
-        "pack    {:9.3} ms, {bytes} bytes of weights on {threads} threads",
-        milliseconds(start.elapsed())
-    );
-    Ok(packed)
+    let packing = Packing { bytes: net.plan.weights_bytes, kept: 0, threads, quiet };
+    packing.by(|done| compile::pack(net, source, threads, done))
+}
+
+/// The same, but for weights that kernels can read in their file.
+fn pack_rest(
+    net: &Prepared,
+    source: &Checked,
+    threads: usize,
+    quiet: bool,
+) -> Result<(Weights, Vec<InFile>), Failure> {
+    let in_file = compile::in_file(net, source);
+    let kept: usize = in_file.iter().map(|part| part.len_bytes).sum();
+    let packing = Packing { bytes: net.plan.weights_bytes - kept, kept, threads, quiet };
+    let weights = packing.by(|done| compile::pack_rest(net, source, &in_file, threads, done))?;
+    Ok((weights, in_file))
+}
+
+/// What is to be packed.
+struct Packing {
+    bytes: usize,
+    /// Bytes that stay in their file.
+    kept: usize,
+    threads: usize,
+    quiet: bool,
+}
+
+impl Packing {
+    /// Has `pack` do it, and shows how far it is.
+    fn by(
+        self,
+        pack: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<Weights, PackError>,
+    ) -> Result<Weights, Failure> {
+        let Packing { bytes, kept, threads, quiet } = self;
+        let bar = progress::bytes("packing weights", bytes as u64, quiet);
+        let start = Instant::now();
+        let packed = pack(&|bytes| bar.inc(bytes as u64))?;
+        bar.finish_and_clear();
+        let kept = match kept {
+            0 => String::new(),
+            kept => format!("; {kept} bytes are read in their file"),
+        };
+        let time = milliseconds(start.elapsed());
+        log::info!("pack    {time:9.3} ms, {bytes} bytes of weights on {threads} threads{kept}");
+        Ok(packed)
+    }
 }
 
 /// Class names of the spec, where it has any.

@@ -29,6 +29,8 @@ pub(super) struct Wish<'a> {
     pub(super) input: Option<&'a Path>,
     /// Stop before the softmax.
     pub(super) logits: bool,
+    /// It will run one time.
+    pub(super) once: bool,
     pub(super) common: &'a Common,
     pub(super) compile: &'a CompileArgs,
     pub(super) device: &'a DeviceArgs,
@@ -45,7 +47,7 @@ impl<'a> Wish<'a> {
         device: &'a DeviceArgs,
     ) -> Self {
         let weights = weights.or((!load::is_module(path)).then_some("random:1"));
-        Wish { path, weights, input: None, logits: false, common, compile, device }
+        Wish { path, weights, input: None, logits: false, once: false, common, compile, device }
     }
 }
 
@@ -135,7 +137,7 @@ fn from_spec(wish: &Wish<'_>) -> Result<Net, Failure> {
     let input = input(wish.input, spec.preprocess.as_ref(), shape)?;
     let probabilities = graph.ends_with_softmax();
     let load::Loaded { net, made, session, threads, compile_time, weights_time, .. } =
-        load::net(&graph, weights, wish.common, wish.compile, wish.device)?;
+        load::net(&graph, weights, wish.common, wish.compile, wish.device, wish.once)?;
     Ok(Net {
         session,
         model: graph.name,

@@ -39,7 +39,7 @@ fn one_or_two(devices: &[Device]) -> Result<(&Device, Option<&Device>), Failure>
 }
 
 fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
-    let Job { graph, source, threads, common, compile } = job;
+    let Job { graph, source, threads, common, compile, .. } = job;
     let options = load::options(common, compile, None)?;
     let store = programs();
     let store = store.as_ref().map(|programs| programs as &dyn Store);
@@ -106,7 +106,7 @@ fn pair_target(device: &Device, wanted: Option<ScheduleArg>) -> Target {
 
 /// Compiles for the first device and splits that over both.
 fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
-    let Job { graph, source, threads, common, compile } = job;
+    let Job { graph, source, threads, common, compile, .. } = job;
     let target = pair_target(devices[0], compile.schedule);
     let options = Options { halves: true, ..load::options(common, compile, None)? };
     if options.math.wants_tensor_cores() {

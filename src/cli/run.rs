@@ -12,6 +12,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         weights: args.weights.as_deref(),
         input: Some(&args.input),
         logits: args.logits,
+        once: true,
         common: &args.common,
         compile: &args.compile,
         device: &args.device,

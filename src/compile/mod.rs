@@ -7,9 +7,9 @@ mod packing;
 mod view;
 
 pub use emit::{EmitError, Emitter, KernelText, emit};
-pub use packing::{PackError, pack};
+pub use packing::{PackError, in_file, pack, pack_rest};
 
-use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
+use crate::algorithm::{self, Algorithm, AlgorithmError, LinearChoice, Math, Override};
 use crate::graph::Graph;
 use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
@@ -21,6 +21,7 @@ use alexc_codegen::target::Target;
 use alexc_codegen::verify::{Verified, VerifyError, verify};
 use alexc_runtime::cpu::{Feature, Level};
 use alexc_runtime::program::{Program, Step};
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,10 @@ pub struct Options {
     /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
     /// at batch 1.
     pub weights_dtype: DType,
+    /// Tensors whose file has them as f32 of this machine: linear layers of one image read them
+    /// there, so that they need not be packed. For nets that run once; packed weights are faster
+    /// from the second run on.
+    pub in_file: BTreeSet<String>,
     /// Two devices share each kernel's work.
     pub halves: bool,
     /// Keep what `dump` shows of Cranelift's work.
@@ -61,6 +66,7 @@ impl Options {
             overrides: Vec::new(),
             tuned: Vec::new(),
             weights_dtype: DType::F32,
+            in_file: BTreeSet::new(),
             halves: false,
             texts: false,
             threads: 1,
@@ -202,8 +208,12 @@ pub fn prepare(graph: &Graph, options: &Options, shape: Shape) -> Result<Prepare
     let (algorithms, layouts, lowered) = match shape {
         Shape::Vectors(vectors) => {
             let choices = [&options.overrides[..], &options.tuned].concat();
-            let algorithms =
-                algorithm::choose(&fused, options.math, &choices, dtype, !options.halves)?;
+            let linear = LinearChoice {
+                weights: dtype,
+                passes_over_zeros: !options.halves,
+                in_file: &options.in_file,
+            };
+            let algorithms = algorithm::choose(&fused, options.math, &choices, linear)?;
             let layouts = layout::assign(&fused, &algorithms);
             let lowered =
                 lower::lower(&fused, &algorithms, &layouts, vectors, dtype, options.halves);

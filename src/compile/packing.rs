@@ -5,9 +5,10 @@ use super::Prepared;
 use crate::lower::pack::Pack;
 use crate::lower::packed::Packed;
 use crate::weights::TensorSource;
+use alexc_codegen::ir::DType;
 use alexc_runtime::memory::Buffer;
 use alexc_runtime::parallel::{parallel_each, split_mut};
-use alexc_runtime::weights::Weights;
+use alexc_runtime::weights::{InFile, Weights};
 use std::ops::Range;
 
 /// Why the weights could not be packed.
@@ -34,11 +35,36 @@ pub fn pack(
     threads: usize,
     done: impl Fn(usize) + Sync,
 ) -> Result<Weights, PackError> {
+    pack_rest(net, source, &[], threads, done)
+}
+
+/// The packs that are in the file of `source` as kernels read them.
+pub fn in_file(net: &Prepared, source: &dyn TensorSource) -> Vec<InFile> {
+    let all = net.lowered.packs.iter().zip(&net.plan.weights);
+    let place = |(pack, &offset_bytes): (&Packed, &usize)| {
+        let tensor = pack.pack.as_it_lies().filter(|_| pack.dtype == DType::F32)?;
+        let (file, at_byte) = source.in_file(tensor)?;
+        let (len_bytes, file) = (tensor.len() * pack.dtype.bytes(), file.clone());
+        Some(InFile { offset_bytes, len_bytes, file, at_byte })
+    };
+    all.filter_map(place).collect()
+}
+
+/// The same as [`pack`], but for what is read in a file.
+pub fn pack_rest(
+    net: &Prepared,
+    source: &dyn TensorSource,
+    in_file: &[InFile],
+    threads: usize,
+    done: impl Fn(usize) + Sync,
+) -> Result<Weights, PackError> {
     let bytes = net.plan.weights_bytes;
     let mut buffer = Buffer::zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })?;
     let mut pieces: Vec<(&Packed, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
-    for (pack, &offset_bytes) in net.lowered.packs.iter().zip(&net.plan.weights) {
+    let all = net.lowered.packs.iter().zip(&net.plan.weights);
+    let stays = |offset: usize| in_file.iter().any(|part| part.offset_bytes == offset);
+    for (pack, &offset_bytes) in all.filter(|&(_, &offset)| !stays(offset)) {
         let len = pack.part_bytes();
         let (parts, step) = (pack.pack.parts(), parts_of_piece(pack));
         for first in (0..parts).step_by(step) {
@@ -73,7 +99,9 @@ const RELEASED: usize = 48 * 1024;
 fn parts_of_piece(pack: &Packed) -> usize {
     const PIECE: usize = 1024 * 1024;
     match (&pack.pack, pack.reads(0)) {
-        (Pack::Linear { .. }, Some((_, range))) => PIECE.div_ceil(range.len().max(1)),
+        (Pack::Linear { .. } | Pack::Rows { .. }, Some((_, range))) => {
+            PIECE.div_ceil(range.len().max(1))
+        }
         _ => 1,
     }
 }

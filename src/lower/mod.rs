@@ -16,6 +16,7 @@ pub mod pack;
 pub mod packed;
 mod parts;
 mod pool;
+mod rows;
 mod softmax;
 mod space_to_depth;
 mod tile;
@@ -333,6 +334,7 @@ impl Lowering<'_> {
                     whole,
                     |this, out, prefix| match algorithm {
                         Algorithm::Nonzero => this.linear_nonzero(linear, input, out, prefix),
+                        Algorithm::Rows => this.linear_rows(linear, input, out, prefix),
                         _ => this.linear(linear, input, out, prefix),
                     },
                 );
@@ -366,7 +368,7 @@ impl Lowering<'_> {
         fused: &[Fused],
     ) {
         let tiles = match algorithm {
-            Algorithm::Direct | Algorithm::Nonzero => None,
+            Algorithm::Direct | Algorithm::Nonzero | Algorithm::Rows => None,
             Algorithm::Winograd { m } => algorithm::winograd(conv, m),
             Algorithm::SpaceToDepth { m } => {
                 if let Some(folded) = SpaceToDepth::new(conv, shape, m) {

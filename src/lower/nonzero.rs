@@ -121,7 +121,7 @@ impl Lowering<'_> {
 }
 
 /// What is left to do with the sums.
-struct Closing<'f> {
+pub(super) struct Closing<'f> {
     bias: BufferId,
     scales: Option<BufferId>,
     fused: &'f [Fused],
@@ -129,7 +129,12 @@ struct Closing<'f> {
 }
 
 impl<'f> Closing<'f> {
-    fn declare(draft: &mut Draft, packs: &LinearPacks, len: usize, fused: &'f [Fused]) -> Self {
+    pub(super) fn declare(
+        draft: &mut Draft,
+        packs: &LinearPacks,
+        len: usize,
+        fused: &'f [Fused],
+    ) -> Self {
         Closing {
             bias: draft.buffer("bias", packs.bias, len, Access::Read),
             scales: packs.scales.map(|scales| draft.buffer("scales", scales, len, Access::Read)),
@@ -139,7 +144,13 @@ impl<'f> Closing<'f> {
     }
 
     /// One block of outputs.
-    fn block(&self, b: &mut Builder, lanes: u8, (from, to): (BufferId, BufferId), block: &Affine) {
+    pub(super) fn block(
+        &self,
+        b: &mut Builder,
+        lanes: u8,
+        (from, to): (BufferId, BufferId),
+        block: &Affine,
+    ) {
         let zero = Affine::default();
         for lane in (0..BLOCK).step_by(usize::from(lanes)) {
             let at = block * BLOCK + lane;

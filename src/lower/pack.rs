@@ -74,6 +74,12 @@ pub enum Pack {
         /// Outputs of a panel, a multiple of [`BLOCK`].
         width: usize,
     },
+    /// A matrix as it lies in weight files, `[out_features][in_features]`, each row filled up with
+    /// zeros to whole blocks: `[output][input block][BLOCK]`.
+    Rows {
+        /// `[out_features, in_features]`.
+        weight: Tensor,
+    },
     /// For weights in integers: what one step stands for, for each output of each run of this pack.
     Scales {
         /// The weights.
@@ -130,7 +136,7 @@ impl Pack {
                 list.extend(batch_norm.iter().flat_map(of_norm));
                 list
             }
-            Pack::Linear { weight, .. } => vec![weight],
+            Pack::Linear { weight, .. } | Pack::Rows { weight } => vec![weight],
             Pack::Scales { of, .. } => of.tensors(),
             Pack::BatchNormScale { norm, .. } | Pack::BatchNormShift { norm, .. } => {
                 of_norm(norm).to_vec()
@@ -144,7 +150,8 @@ impl Pack {
         let weight = match self {
             Pack::Conv { weight, .. }
             | Pack::Winograd { weight, .. }
-            | Pack::Linear { weight, .. } => weight,
+            | Pack::Linear { weight, .. }
+            | Pack::Rows { weight } => weight,
             Pack::Scales { of, .. } => return of.reads(part),
             _ => return None,
         };
@@ -174,6 +181,7 @@ impl Pack {
             Pack::Linear { channels, pixels, in_block, width, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * width
             }
+            Pack::Rows { weight } => BLOCK * weight.shape[1].next_multiple_of(BLOCK),
             Pack::Scales { of, .. } => of.runs() * of.part_outputs(),
             Pack::Bias { len, .. }
             | Pack::BatchNormScale { len, .. }
@@ -185,7 +193,9 @@ impl Pack {
     pub fn parts(&self) -> usize {
         match self {
             Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
-            Pack::Linear { weight, .. } => weight.shape[0].div_ceil(self.part_outputs()),
+            Pack::Linear { weight, .. } | Pack::Rows { weight } => {
+                weight.shape[0].div_ceil(self.part_outputs())
+            }
             Pack::Scales { of, .. } => of.parts(),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
         }
@@ -199,6 +209,14 @@ impl Pack {
                 (m + weight.shape[2].div_ceil(*phases) - 1).pow(2)
             }
             _ => 1,
+        }
+    }
+
+    /// The tensor that this pack is, element by element, but for what may follow its last.
+    pub fn as_it_lies(&self) -> Option<&Tensor> {
+        match self {
+            Pack::Rows { weight } if weight.shape[1].is_multiple_of(BLOCK) => Some(weight),
+            _ => None,
         }
     }
 
@@ -283,6 +301,19 @@ impl Pack {
                 let last = (first + width).min(weight.shape[0]);
                 let matrix = source.slice(weight, first * inputs..last * inputs);
                 transpose_panel(&matrix, [*channels, *pixels, *in_block], *width, out);
+            }
+            Pack::Rows { weight } => {
+                let inputs = weight.shape[1];
+                let first = part * BLOCK;
+                let last = (first + BLOCK).min(weight.shape[0]);
+                let matrix = source.slice(weight, first * inputs..last * inputs);
+                let mut rows = matrix.chunks_exact(inputs);
+                for out in out.chunks_exact_mut(inputs.next_multiple_of(BLOCK)) {
+                    let row = rows.next().unwrap_or(&[]);
+                    let (out, rest) = out.split_at_mut(row.len());
+                    out.copy_from_slice(row);
+                    rest.fill(0.0);
+                }
             }
             Pack::Scales { of, dtype } => {
                 let mut values = vec![0.0; of.part_len()];
@@ -498,6 +529,35 @@ mod tests {
             }
             assert!(wide[1][row * 32 + 16..(row + 1) * 32].iter().all(|&v| v == 0.0));
         }
+    }
+
+    #[test]
+    fn rows_end_with_zeros() {
+        let weight = Tensor { name: "w".into(), shape: vec![17, 18] };
+        let pack = Pack::Rows { weight };
+        assert_eq!((pack.parts(), pack.part_len()), (2, 16 * 32));
+        assert_eq!(pack.as_it_lies(), None, "rows of 18 elements lie closer together");
+        let mut out = vec![f32::NAN; pack.part_len()];
+        pack.write(0, &Counting, &mut out);
+        assert_eq!(out[3 * 32 + 17], 3.0 * 18.0 + 17.0);
+        assert_eq!(out[3 * 32 + 18..4 * 32], [0.0; 14]);
+        pack.write(1, &Counting, &mut out);
+        assert_eq!(out[..2], [16.0 * 18.0, 16.0 * 18.0 + 1.0]);
+        assert!(out[18..].iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn rows_of_whole_blocks_lie_as_in_the_file() {
+        let weight = Tensor { name: "w".into(), shape: vec![20, 48] };
+        let pack = Pack::Rows { weight: weight.clone() };
+        assert_eq!(pack.as_it_lies(), Some(&weight));
+        let mut out = Vec::new();
+        for part in 0..pack.parts() {
+            let first = out.len();
+            out.resize(first + pack.part_len(), f32::NAN);
+            pack.write(part, &Counting, &mut out[first..]);
+        }
+        assert!(out.iter().take(20 * 48).enumerate().all(|(i, &v)| v == i as f32));
     }
 
     #[test]

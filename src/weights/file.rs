@@ -85,6 +85,16 @@ impl SafetensorsFile {
         }
     }
 
+    /// The file and the first byte of a tensor, if its elements are f32 of this machine there.
+    pub(super) fn in_file(&self, name: &str) -> Option<(&MappedFile, usize)> {
+        let info = &self.tensors[name];
+        let first = self.place(info, 0..0).start;
+        let as_they_are = info.dtype == Dtype::F32
+            && cfg!(target_endian = "little")
+            && first.is_multiple_of(size_of::<f32>());
+        as_they_are.then_some((&self.file, first))
+    }
+
     /// Gives the memory of elements that will not be read soon back to the system.
     pub(crate) fn release(&self, name: &str, range: Range<usize>) {
         self.file.release(self.place(&self.tensors[name], range));

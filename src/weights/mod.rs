@@ -17,6 +17,7 @@ pub(crate) use file::SafetensorsFile;
 pub use random::Random;
 
 use crate::graph::Tensor;
+use alexc_runtime::mapped::MappedFile;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -32,6 +33,13 @@ pub trait TensorSource: Sync {
     /// All elements of the tensor.
     fn all(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
         self.slice(tensor, 0..tensor.len())
+    }
+
+    /// The file that has the tensor's elements as f32 of this machine, one after the other, and the
+    /// first byte of them: kernels can read them there.
+    fn in_file(&self, tensor: &Tensor) -> Option<(&MappedFile, usize)> {
+        let _ = tensor;
+        None
     }
 
     /// Says that elements `range` will not be read soon, so that the memory of a mapped file does
@@ -81,6 +89,13 @@ impl TensorSource for Checked {
         match &self.0 {
             Source::Random(random) => random.slice(tensor, range),
             Source::File(file) => file.slice(&tensor.name, range),
+        }
+    }
+
+    fn in_file(&self, tensor: &Tensor) -> Option<(&MappedFile, usize)> {
+        match &self.0 {
+            Source::Random(_) => None,
+            Source::File(file) => file.in_file(&tensor.name),
         }
     }
 

@@ -17,11 +17,12 @@ mod winograd;
 pub use parameters::Parameters;
 
 use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math, split_epilogue};
-use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
+use crate::algorithm::{self, Algorithm, AlgorithmError, LinearChoice, Math, Override};
 use crate::graph::{Conv, Epilogue, Graph, Node, Op, Pool};
 use crate::layout::Layout;
 use alexc_codegen::builder::{At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
+use std::collections::BTreeSet;
 
 /// The algorithm of every node, as [`algorithm::choose`] has it for CPUs.
 pub fn choose(
@@ -35,7 +36,7 @@ pub fn choose(
         math,
         overrides,
         &|_, conv, input, most_error| choice::cheapest(conv, input, most_error, parameters),
-        false,
+        LinearChoice { weights: DType::F32, passes_over_zeros: false, in_file: &BTreeSet::new() },
     )?;
     let written = |node: &Node, algorithm| match (&node.op, algorithm) {
         (Op::Conv(conv), Algorithm::Winograd { .. }) => choice::suits(conv),
