@@ -63,8 +63,8 @@ pub enum Algorithm {
     },
     /// A linear layer of one image that passes over inputs of zero and their weights.
     Nonzero,
-    /// A linear layer of one image that reads its weights row by row, as weight files have them: a
-    /// stream like any other, and nothing needs to be packed before the first run.
+    /// A linear layer that reads its weights row by row, as weight files have them: a stream like any
+    /// other, and nothing needs to be packed before the first run.
     Rows,
 }
 
@@ -149,8 +149,8 @@ pub enum AlgorithmError {
     },
     /// A linear layer is no convolution, and a convolution no linear layer.
     #[error(
-        "algorithm: {layer} cannot use {algorithm}: linear layers have direct and, for one image, \
-         nonzero and (with weights in f32) rows"
+        "algorithm: {layer} cannot use {algorithm}: linear layers have direct, with weights in \
+         f32 rows, and for one image nonzero"
     )]
     UnsuitedLinear {
         /// The layer.

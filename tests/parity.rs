@@ -208,8 +208,8 @@ fn alexnet_torchvision() {
 /// Nets that run once read the weights of linear layers in their file.
 #[test]
 fn rows_of_the_file() {
-    for net in ["alexnet", "alexnet-pytorch", "lenet5"] {
-        let case = Case { rows: true, ..Case::new(net, 1) };
+    for (net, batch) in [("alexnet", 1), ("alexnet-pytorch", 3), ("lenet5", 1)] {
+        let case = Case { rows: true, ..Case::new(net, batch) };
         let drawn = Drawn::new(&case.graph);
         case.hold_logits(&drawn, Math::Fast, FAST);
     }

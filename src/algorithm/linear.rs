@@ -33,7 +33,7 @@ pub(super) fn check(
     let suits = match algorithm {
         Algorithm::Direct => true,
         Algorithm::Nonzero => has_one_image(graph, node),
-        Algorithm::Rows => has_one_image(graph, node) && weights == DType::F32,
+        Algorithm::Rows => weights == DType::F32,
         Algorithm::Winograd { .. } | Algorithm::SpaceToDepth { .. } => false,
     };
     let unsuited = || AlgorithmError::UnsuitedLinear { layer: node.name.clone(), algorithm };
@@ -51,7 +51,7 @@ pub(super) fn choose(
     let in_file = may.in_file.contains(&linear.weight.name)
         && linear.weight.shape[1].is_multiple_of(BLOCK)
         && may.weights == DType::F32;
-    if in_file && has_one_image(graph, node) {
+    if in_file {
         Algorithm::Rows
     } else if may.passes_over_zeros && reads_many_zeros(graph, node) {
         Algorithm::Nonzero

@@ -43,8 +43,8 @@ pub struct Options {
     /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
     /// at batch 1.
     pub weights_dtype: DType,
-    /// Tensors whose file has them as f32 of this machine: linear layers of one image read them
-    /// there, so that they need not be packed. For nets that run once; packed weights are faster
+    /// Tensors whose file has them as f32 of this machine: linear layers read them there, so that
+    /// they need not be packed. For nets that run once; packed weights are faster
     /// from the second run on.
     pub in_file: BTreeSet<String>,
     /// Two devices share each kernel's work.

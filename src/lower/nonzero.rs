@@ -102,7 +102,8 @@ impl Lowering<'_> {
         });
         if let Some(closing) = closing {
             b.repeat("block", blocks, |b, block| {
-                closing.block(b, lanes, (y_buffer, y_buffer), &(&panel * blocks + block));
+                let block = &panel * blocks + block;
+                closing.block(b, lanes, (y_buffer, y_buffer), (&Affine::default(), 0), &block);
             });
             self.call(draft);
             return;
@@ -115,7 +116,7 @@ impl Lowering<'_> {
         let closing = Closing::declare(&mut draft, &packs, panels * width, fused);
         let b = &mut draft.b;
         let block = b.parallel("block", out_blocks);
-        closing.block(b, lanes, (from, to), &block);
+        closing.block(b, lanes, (from, to), (&Affine::default(), 0), &block);
         self.call(draft);
     }
 }
@@ -143,27 +144,29 @@ impl<'f> Closing<'f> {
         }
     }
 
-    /// One block of outputs.
+    /// One block of outputs of image `n`, each image of so many elements.
     pub(super) fn block(
         &self,
         b: &mut Builder,
         lanes: u8,
         (from, to): (BufferId, BufferId),
+        (n, image): (&Affine, usize),
         block: &Affine,
     ) {
         let zero = Affine::default();
         for lane in (0..BLOCK).step_by(usize::from(lanes)) {
-            let at = block * BLOCK + lane;
+            let output = block * BLOCK + lane;
+            let at = n * image + &output;
             let sum = b.load(lanes, from, &at);
-            let bias = b.load(lanes, self.bias, &at);
+            let bias = b.load(lanes, self.bias, &output);
             let total = match self.scales {
                 None => b.binary(Binary::Add, sum, bias),
                 Some(scales) => {
-                    let scale = b.load(lanes, scales, &at);
+                    let scale = b.load(lanes, scales, &output);
                     b.fma(sum, scale, bias)
                 }
             };
-            let place = (&zero, block, &zero, &zero);
+            let place = (n, block, &zero, &zero);
             let value = apply(b, self.fused, &self.addends, total, place, &lane.into());
             b.store(to, at, value);
         }
