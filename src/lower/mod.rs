@@ -4,6 +4,7 @@
 //! A kernel knows shapes and layouts, never addresses: its buffers are bound to values, weights
 //! and temporaries here, and `plan` gives those their places.
 
+mod closing;
 mod conv;
 mod convert;
 mod elementwise;

@@ -6,7 +6,7 @@
 //! With more than one image, a few rows times a few images stay in registers, and a chunk of those
 //! rows stays in the first-level cache while all images pass over it.
 
-use super::nonzero::Closing;
+use super::closing::Closing;
 use super::pack::Pack;
 use super::tile::{largest_divisor, split};
 use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, Vectors, convert};
