@@ -369,22 +369,28 @@ impl Kernels<'_> {
         let mut taps = vec![[0.0f64; BLOCK]; r * r];
         let mut half = vec![[0.0f64; BLOCK]; n * r];
         let panel = in_blocks * in_block * BLOCK;
+        // Where the taps of each phase are in a kernel; none where it ends inside the last step of
+        // the stride.
+        let place = |phase: usize, t: usize| {
+            let (y, x) = (t / r * s + phase / s, t % r * s + phase % s);
+            (y < k && x < k).then_some(y * k + x)
+        };
+        let places: Vec<Vec<Option<usize>>> =
+            (0..s * s).map(|phase| (0..r * r).map(|t| place(phase, t)).collect()).collect();
         for group in first / outputs_of_group..=(first + lanes - 1) / outputs_of_group {
+            let of_group = group * outputs_of_group..(group + 1) * outputs_of_group;
+            let of_group = of_group.start.max(first)..of_group.end.min(first + lanes);
             for i in 0..inputs {
+                let (phase, channel) = (i / tensor_inputs, i % tensor_inputs);
                 // Outputs of other groups do not read this channel.
                 taps.iter_mut().for_each(|tap| *tap = [0.0; BLOCK]);
-                for lane in 0..lanes {
-                    let o = first + lane;
-                    if o / outputs_of_group == group {
-                        let scale = self.scale.as_ref().map_or(1.0, |scale| scale[o]);
-                        let (phase, channel) = (i / tensor_inputs, i % tensor_inputs);
-                        let kernel = &kernels[lane * len + channel * k * k..][..k * k];
-                        for (t, tap) in taps.iter_mut().enumerate() {
-                            // Where the kernel ends inside the last step of the stride, nothing.
-                            let (y, x) = (t / r * s + phase / s, t % r * s + phase % s);
-                            if y < k && x < k {
-                                tap[lane] = f64::from(kernel[y * k + x]) * scale;
-                            }
+                for o in of_group.clone() {
+                    let lane = o - first;
+                    let scale = self.scale.as_ref().map_or(1.0, |scale| scale[o]);
+                    let kernel = &kernels[lane * len + channel * k * k..][..k * k];
+                    for (tap, place) in taps.iter_mut().zip(&places[phase]) {
+                        if let Some(place) = *place {
+                            tap[lane] = f64::from(kernel[place]) * scale;
                         }
                     }
                 }
