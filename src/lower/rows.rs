@@ -59,7 +59,7 @@ impl Lowering<'_> {
             let y = output.declare(&mut draft, "output", Access::ReadWrite);
             let closing = Closing::declare(&mut draft, &packs, len, fused);
             let block = draft.b.parallel("block", blocks) + first;
-            let (images, image) = (output.layout.n, output.layout.image());
+            let image = output.layout.image();
             let rows = Rows { x, w, y, row, images, image, vectors: self.vectors };
             rows.sums(&mut draft.b, &block, outputs);
             draft.b.repeat("n", images, |b, n| {
@@ -73,7 +73,8 @@ impl Lowering<'_> {
     /// to `len`.
     fn in_order(&mut self, input: Operand, len: usize) -> Argument {
         let layout = input.layout;
-        if layout.h * layout.w == 1 && layout.block == BLOCK && !layout.has_halo() {
+        let in_order = layout.h * layout.w == 1 && layout.block == BLOCK && !layout.has_halo();
+        if in_order && input.first == 0 {
             return input.argument;
         }
         let ordered = self.temporary_elements(layout.n * len);
