@@ -169,10 +169,10 @@ impl Lowering<'_> {
             let panel = &ob * plan.panel + &chunk * (chunk_blocks * rows_of_block * BLOCK);
             b.repeat("part", BLOCK / (shape.vectors * usize::from(lanes)), |b, part| {
                 let lane = &part * (shape.vectors * usize::from(lanes));
-                let mut done = 0;
-                for (tiles, pixels) in split(output.layout.w, shape.pixels) {
-                    b.repeat("tile", tiles, |b, t| {
-                        let ox = &t * pixels + done;
+                for run in split(output.layout.w, shape.pixels) {
+                    let pixels = run.pixels;
+                    b.repeat("tile", run.tiles, |b, t| {
+                        let ox = run.pixel(&t);
                         let input = Source { buffer: x_buffer, at: &row + &ox * (sw * il.block) };
                         let offsets: Vec<usize> = (0..pixels).map(|p| p * sw * il.block).collect();
                         let sources: Vec<Source> = (0..shape.vectors)
@@ -194,7 +194,6 @@ impl Lowering<'_> {
                         tile::multiply(b, &tile, &accumulators);
                         place.end(b, &accumulators, &ox, &lane, chunks > 1);
                     });
-                    done += tiles * pixels;
                 }
             });
         });

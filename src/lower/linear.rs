@@ -71,7 +71,7 @@ impl Lowering<'_> {
         let (outer, run) = rows_of.nest(&il);
         let chunk = largest_divisor(run, PANEL_ROWS);
         let spread = self.vectors.fetches_ahead();
-        let passes = split(images, shape.pixels).iter().map(|(tiles, _)| tiles).sum();
+        let passes = tile::tiles(images, shape.pixels);
         let ahead = |pass: &Affine| {
             if spread {
                 let every = Ahead::share(passes);
@@ -84,10 +84,10 @@ impl Lowering<'_> {
         let body = |b: &mut Builder, x_at: &Affine, w_row: &Affine| {
             b.repeat("part", self.vectors.per_block() / vectors, |b, part| {
                 let lane = &part * (vectors * width);
-                let (mut done, mut passes) = (0, 0);
-                for (tiles, pixels) in split(images, shape.pixels) {
-                    b.repeat("tile", tiles, |b, t| {
-                        let first = &t * pixels + done;
+                for run in split(images, shape.pixels) {
+                    let pixels = run.pixels;
+                    b.repeat("tile", run.tiles, |b, t| {
+                        let first = run.pixel(&t);
                         let source = Source {
                             buffer: x_buffer,
                             at: &first * rows_of.image_step + x_at + rows_of.origin,
@@ -112,7 +112,7 @@ impl Lowering<'_> {
                             input_step: rows_of.step,
                             weight_step: BLOCK,
                         }];
-                        let ahead = (images > 1).then(|| ahead(&(&t + passes)));
+                        let ahead = (images > 1).then(|| ahead(&run.tile(&t)));
                         let tile = Tile {
                             input: &source,
                             pixels: &offsets,
@@ -141,8 +141,6 @@ impl Lowering<'_> {
                             }
                         }
                     });
-                    done += tiles * pixels;
-                    passes += tiles;
                 }
             });
         };

@@ -122,12 +122,10 @@ impl Rows {
     /// The sums of a block of outputs, of which the first `outputs` have rows.
     fn sums(&self, b: &mut Builder, block: &Affine, outputs: usize) {
         let at_once = if self.images == 1 { TOGETHER } else { ROWS };
-        let mut done = 0;
-        for (tiles, rows) in split(outputs, at_once) {
-            b.repeat("tile", tiles, |b, t| {
-                self.tile(b, &(block * BLOCK + t * rows + done), rows);
+        for run in split(outputs, at_once) {
+            b.repeat("tile", run.tiles, |b, t| {
+                self.tile(b, &(block * BLOCK + run.pixel(&t)), run.pixels);
             });
-            done += tiles * rows;
         }
         b.repeat("n", self.images, |b, n| {
             for lane in outputs..BLOCK {
@@ -158,11 +156,10 @@ impl Rows {
         // The sums, the inputs, and a vector of weights.
         let images_at_once = (self.vectors.registers - 1) / (ROWS + 1);
         b.repeat("chunk", chunks, |b, c| {
-            let mut done = 0;
-            for (groups, images) in split(self.images, images_at_once) {
-                b.repeat("images", groups, |b, g| {
-                    let image = g * images + done;
-                    let sums = self.products(b, (first, rows), (&image, images), (&c, chunk));
+            for run in split(self.images, images_at_once) {
+                b.repeat("images", run.tiles, |b, t| {
+                    let image = run.pixel(&t);
+                    let sums = self.products(b, (first, rows), (&image, run.pixels), (&c, chunk));
                     for (i, sums) in sums.into_iter().enumerate() {
                         for (r, sum) in sums.into_iter().enumerate() {
                             let at = (&image + i) * self.image + first + r;
@@ -175,7 +172,6 @@ impl Rows {
                         }
                     }
                 });
-                done += groups * images;
             }
         });
     }

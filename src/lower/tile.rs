@@ -162,16 +162,42 @@ fn step(
 /// f32 of a cache line.
 const LINE: usize = 16;
 
-/// `count` pixels in tiles of at most `most`, as equal as can be: (tiles, pixels of each), at
-/// most two kinds.
-pub(super) fn split(count: usize, most: usize) -> Vec<(usize, usize)> {
-    let tiles = count.div_ceil(most);
-    let small = count / tiles;
-    let large_tiles = count % tiles;
-    [(large_tiles, small + 1), (tiles - large_tiles, small)]
-        .into_iter()
-        .filter(|&(tiles, _)| tiles > 0)
-        .collect()
+/// Tiles of the same size, one after the other, of a row of pixels (or images, or outputs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) tiles: usize,
+    /// Pixels of each.
+    pub(super) pixels: usize,
+    /// Pixels and tiles in front of them.
+    before: [usize; 2],
+}
+
+impl Run {
+    /// The first pixel of tile `t` of these.
+    pub(super) fn pixel(&self, t: &Affine) -> Affine {
+        t * self.pixels + self.before[0]
+    }
+
+    /// The number of tile `t` of these among all tiles.
+    pub(super) fn tile(&self, t: &Affine) -> Affine {
+        t + self.before[1]
+    }
+}
+
+/// How many tiles [`split`] makes.
+pub(super) fn tiles(count: usize, most: usize) -> usize {
+    count.div_ceil(most)
+}
+
+/// `count` pixels in tiles of at most `most`, as equal as can be: at most two runs, the larger
+/// tiles first.
+pub(super) fn split(count: usize, most: usize) -> Vec<Run> {
+    let tiles = tiles(count, most);
+    let (small, large_tiles) = (count / tiles, count % tiles);
+    let large = Run { tiles: large_tiles, pixels: small + 1, before: [0, 0] };
+    let before = [large_tiles * (small + 1), large_tiles];
+    let rest = Run { tiles: tiles - large_tiles, pixels: small, before };
+    [large, rest].into_iter().filter(|run| run.tiles > 0).collect()
 }
 
 /// The largest divisor of `count` that is at most `most` (at least 1).
@@ -188,14 +214,32 @@ pub(super) const PANEL_ROWS: usize = PANEL_BYTES / (4 * BLOCK);
 
 #[cfg(test)]
 mod tests {
-    use super::{Ahead, largest_divisor, split, unroll};
+    use super::{Ahead, largest_divisor, split, tiles, unroll};
 
     #[test]
     fn tiles_cover_the_row() {
-        assert_eq!(split(55, 6), vec![(5, 6), (5, 5)]);
-        assert_eq!(split(13, 6), vec![(1, 5), (2, 4)]);
-        assert_eq!(split(6, 6), vec![(1, 6)]);
-        assert_eq!(split(1, 6), vec![(1, 1)]);
+        let sizes = |count| -> Vec<(usize, usize)> {
+            split(count, 6).iter().map(|run| (run.tiles, run.pixels)).collect()
+        };
+        assert_eq!(sizes(55), [(5, 6), (5, 5)]);
+        assert_eq!(sizes(13), [(1, 5), (2, 4)]);
+        assert_eq!(sizes(6), [(1, 6)]);
+        assert_eq!(sizes(1), [(1, 1)]);
+    }
+
+    #[test]
+    fn tiles_follow_each_other() {
+        for count in 1..100 {
+            let (mut pixels, mut number) = (0, 0);
+            for run in split(count, 6) {
+                for t in 0..run.tiles {
+                    assert_eq!(run.pixel(&t.into()), pixels.into());
+                    assert_eq!(run.tile(&t.into()), number.into());
+                    (pixels, number) = (pixels + run.pixels, number + 1);
+                }
+            }
+            assert_eq!((pixels, number), (count, tiles(count, 6)));
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Product {
         let fetching = Fetching {
             spread: vectors.fetches_ahead(),
             jumps: !in_order,
-            passes: split(tiles, shape.pixels).iter().map(|(count, _)| count).sum(),
+            passes: tile::tiles(tiles, shape.pixels),
             panel: if in_order { panel } else { points * panel },
             chunk: chunk_blocks * BLOCK * BLOCK,
             chunks,
@@ -139,13 +139,13 @@ impl Product {
             let weights = &site.weights + chunk * chunk_blocks * BLOCK * BLOCK;
             b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
                 let lane = &part * (shape.vectors * width);
-                let (mut done, mut passes) = (0, 0);
-                let kinds = split(tiles, shape.pixels);
-                let last = kinds.len() - 1;
-                for (kind, (count, pixels)) in kinds.into_iter().enumerate() {
-                    b.repeat("tile", count, |b, t| {
-                        let first_tile = &t * pixels + done;
-                        let pass = &t + passes;
+                let runs = split(tiles, shape.pixels);
+                let last = runs.len() - 1;
+                for (index, run) in runs.into_iter().enumerate() {
+                    let pixels = run.pixels;
+                    b.repeat("tile", run.tiles, |b, t| {
+                        let first_tile = run.pixel(&t);
+                        let pass = run.tile(&t);
                         let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
                         let at = |v: usize, p: usize| {
                             &site.to + (&first_tile + p) * BLOCK + &lane + v * width
@@ -156,7 +156,7 @@ impl Product {
                             let from = &from + &block * plane + &first_tile * BLOCK;
                             let input = Source { buffer: buffers.from, at: from };
                             let ahead =
-                                fetching.ahead(chunk, &pass, (sum, sum_blocks), kind == last);
+                                fetching.ahead(chunk, &pass, (sum, sum_blocks), index == last);
                             let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
                             let sources: Vec<Source> = (0..shape.vectors)
                                 .map(|v| Source { buffer: buffers.weights, at: &panel + v * width })
@@ -196,8 +196,6 @@ impl Product {
                         }
                         b.repeat("sum", sums - fresh, |b, i| sum(b, &(i + fresh), false));
                     });
-                    done += count * pixels;
-                    passes += count;
                 }
             });
         }
