@@ -1,11 +1,7 @@
 //! Which algorithm computes each node. Chosen before layouts, because an algorithm decides how
 //! much halo its input needs.
 
-mod linear;
-
-pub use linear::LinearChoice;
-
-use crate::graph::{Conv, Graph, Node, Op, Padding, Window};
+use crate::graph::{Activation, Conv, Epilogue, Graph, Node, Op, Padding, Window};
 use crate::layout::BLOCK;
 use crate::shape::Shape;
 use crate::winograd::{Cover, Winograd, point_sets};
@@ -63,9 +59,6 @@ pub enum Algorithm {
     },
     /// A linear layer of one image that passes over inputs of zero and their weights.
     Nonzero,
-    /// A linear layer that reads its weights row by row, as weight files have them: a stream like any
-    /// other, and nothing needs to be packed before the first run.
-    Rows,
 }
 
 impl fmt::Display for Algorithm {
@@ -75,7 +68,6 @@ impl fmt::Display for Algorithm {
             Algorithm::Winograd { m } => write!(f, "winograd{m}"),
             Algorithm::SpaceToDepth { m } => write!(f, "space_to_depth{m}"),
             Algorithm::Nonzero => f.write_str("nonzero"),
-            Algorithm::Rows => f.write_str("rows"),
         }
     }
 }
@@ -87,7 +79,7 @@ const TILES: RangeInclusive<usize> = 2..=8;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no algorithm; there are direct, winograd2 to winograd8, for a strided convolution of \
-     the net's input space_to_depth2 to space_to_depth8, and for linear layers nonzero and rows"
+     the net's input space_to_depth2 to space_to_depth8, and for linear layers nonzero"
 )]
 pub struct UnknownAlgorithm(pub String);
 
@@ -99,7 +91,6 @@ impl std::str::FromStr for Algorithm {
         match text {
             "direct" => return Ok(Algorithm::Direct),
             "nonzero" => return Ok(Algorithm::Nonzero),
-            "rows" => return Ok(Algorithm::Rows),
             _ => {}
         }
         let size =
@@ -149,8 +140,8 @@ pub enum AlgorithmError {
     },
     /// A linear layer is no convolution, and a convolution no linear layer.
     #[error(
-        "algorithm: {layer} cannot use {algorithm}: linear layers have direct, with weights in \
-         f32 rows, and for one image nonzero"
+        "algorithm: {layer} cannot use {algorithm}: linear layers have direct and, for one image, \
+         nonzero"
     )]
     UnsuitedLinear {
         /// The layer.
@@ -171,18 +162,51 @@ pub enum AlgorithmError {
     },
 }
 
-/// The algorithm of every node, in their order.
+/// The algorithm of every node, in their order, for weights of a type. `passes_over_zeros`: linear
+/// layers do so where zeros can be expected.
 pub fn choose(
     graph: &Graph,
     math: Math,
     overrides: &[Override],
-    layers: LinearChoice<'_>,
+    weights: DType,
+    passes_over_zeros: bool,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
-    let weights = layers.weights;
     let by_cost = |node: &Node, conv: &Conv, input: Shape, most_error: f64| {
         cheapest(conv, input, reads_input_alone(graph, node), most_error, weights)
     };
-    choose_by(graph, math, overrides, &by_cost, layers)
+    choose_by(graph, math, overrides, &by_cost, passes_over_zeros)
+}
+
+/// Whether a linear layer has one image, whose elements lie as one run.
+fn suits_nonzero(graph: &Graph, node: &Node) -> bool {
+    graph.values[node.inputs[0].index()].shape.n() == 1
+}
+
+/// Whether a linear layer waits for its weights, and inputs without effect can be expected: they
+/// come from ReLU, perhaps through layers that make zeros of zeros.
+fn reads_many_zeros(graph: &Graph, node: &Node) -> bool {
+    let Op::Linear(linear) = &node.op else { return false };
+    let large = linear.weight.len() >= LARGE_WEIGHTS && linear.out_features >= LARGE_OUTPUTS;
+    if !large || !suits_nonzero(graph, node) {
+        return false;
+    }
+    let mut value = node.inputs[0];
+    while let Some(before) = graph.nodes.iter().find(|n| n.output == value) {
+        let epilogue = match &before.op {
+            Op::Conv(conv) => &conv.epilogue[..],
+            Op::Linear(linear) => &linear.epilogue,
+            Op::Activation(activation) => return *activation == Activation::Relu,
+            Op::Pool(_) | Op::Lrn(_) | Op::Dropout { .. } | Op::Flatten => {
+                value = before.inputs[0];
+                continue;
+            }
+            Op::Softmax | Op::BatchNorm(_) | Op::Add | Op::Concat => return false,
+        };
+        let keeps_zeros = |stage: &&Epilogue| matches!(stage, Epilogue::Lrn(_) | Epilogue::Pool(_));
+        let last = epilogue.iter().rev().find(|stage| !keeps_zeros(stage));
+        return last == Some(&Epilogue::Activation(Activation::Relu));
+    }
+    false
 }
 
 /// What a convolution takes unasked: of the node, the convolution, its input and the largest
@@ -195,7 +219,7 @@ pub(crate) fn choose_by(
     math: Math,
     overrides: &[Override],
     estimate: Estimate<'_>,
-    layers: LinearChoice<'_>,
+    passes_over_zeros: bool,
 ) -> Result<Vec<Algorithm>, AlgorithmError> {
     let has_choice = |layer: &str| {
         let mut nodes = graph.nodes.iter();
@@ -210,20 +234,30 @@ pub(crate) fn choose_by(
         Math::Strict | Math::Tf32 | Math::F16 => Algorithm::Direct,
         Math::Fast => estimate(node, conv, input, most_error),
     };
-    let unasked = (math == Math::Fast).then_some(layers);
+    let passes_over_zeros = math == Math::Fast && passes_over_zeros;
     let choose = |node: &Node| match &node.op {
         Op::Conv(conv) => choose_conv(graph, node, conv, overrides, &of_node),
-        Op::Linear(layer) => {
-            let asked = overrides.iter().find(|o| o.layer == node.name).map(|o| o.algorithm);
-            match asked {
-                Some(asked) => linear::check(graph, node, asked, layers.weights),
-                None => Ok(unasked
-                    .map_or(Algorithm::Direct, |may| linear::choose(graph, node, layer, may))),
-            }
-        }
-        _ => Ok(Algorithm::Direct),
+        _ => choose_other(graph, node, overrides, passes_over_zeros),
     };
     graph.nodes.iter().map(choose).collect()
+}
+
+fn choose_other(
+    graph: &Graph,
+    node: &Node,
+    overrides: &[Override],
+    passes_over_zeros: bool,
+) -> Result<Algorithm, AlgorithmError> {
+    let asked = overrides.iter().find(|o| o.layer == node.name).map(|o| o.algorithm);
+    match asked {
+        Some(Algorithm::Direct) => Ok(Algorithm::Direct),
+        Some(Algorithm::Nonzero) if suits_nonzero(graph, node) => Ok(Algorithm::Nonzero),
+        Some(algorithm) => {
+            Err(AlgorithmError::UnsuitedLinear { layer: node.name.clone(), algorithm })
+        }
+        None if passes_over_zeros && reads_many_zeros(graph, node) => Ok(Algorithm::Nonzero),
+        None => Ok(Algorithm::Direct),
+    }
 }
 
 fn choose_conv(
@@ -257,7 +291,7 @@ fn suits(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> bool 
 /// The transforms of a method by tiles, where it applies.
 fn transforms(graph: &Graph, node: &Node, conv: &Conv, algorithm: Algorithm) -> Option<Winograd> {
     match algorithm {
-        Algorithm::Direct | Algorithm::Nonzero | Algorithm::Rows => None,
+        Algorithm::Direct | Algorithm::Nonzero => None,
         Algorithm::Winograd { m } => winograd(conv, m),
         Algorithm::SpaceToDepth { m } => {
             let input = graph.values[node.inputs[0].index()].shape;
@@ -293,7 +327,7 @@ pub fn candidates(graph: &Graph, node: &Node, weights: DType) -> Vec<Algorithm> 
     let Op::Conv(conv) = &node.op else {
         // Without expected zeros a plain stream is never slower.
         let choice = [Algorithm::Direct, Algorithm::Nonzero];
-        return if linear::reads_many_zeros(graph, node) { choice.to_vec() } else { Vec::new() };
+        return if reads_many_zeros(graph, node) { choice.to_vec() } else { Vec::new() };
     };
     let input = graph.values[node.inputs[0].index()].shape;
     let size = conv.window.output_size([input.h(), input.w()]);
@@ -380,6 +414,11 @@ const MOST_ERROR_DEEP: f64 = 20.0;
 /// F(7, 3) would be 4.9e-4 from exact, by F(5, 3) it is 3.8e-4, of which linear layers in f16 make
 /// 3.4e-4.
 const MOST_ERROR_NARROW: f64 = 15.0;
+
+/// Elements of the smallest matrix, and the fewest outputs, for which a linear layer passes over
+/// zeros unasked: those of smaller ones stay in the caches, or their rows are short.
+const LARGE_WEIGHTS: usize = 1 << 18;
+const LARGE_OUTPUTS: usize = 512;
 
 /// See [`MOST_ERROR_DEEP`].
 const DEEP: usize = 8;
@@ -507,7 +546,7 @@ fn tiles_cost(
 pub fn halo(conv: &Conv, algorithm: Algorithm, input: Shape) -> Padding {
     let padding = conv.window.padding;
     let m = match algorithm {
-        Algorithm::Direct | Algorithm::Nonzero | Algorithm::Rows => return padding,
+        Algorithm::Direct | Algorithm::Nonzero => return padding,
         // Its map holds the padding as data.
         Algorithm::SpaceToDepth { .. } => return Padding::default(),
         Algorithm::Winograd { m } => m,

@@ -70,8 +70,8 @@ struct Case {
     graph: Graph,
     input: Vec<f32>,
     golden: Golden,
-    /// Linear layers read their weights as files have them.
-    rows: bool,
+    /// Matrices stay as files have them.
+    in_file: bool,
 }
 
 impl Case {
@@ -83,7 +83,7 @@ impl Case {
             graph,
             input,
             golden: Golden::load(net, batch),
-            rows: false,
+            in_file: false,
         }
     }
 
@@ -91,7 +91,7 @@ impl Case {
         let change = |options: &mut compile::Options| {
             options.math = math;
             options.fuse = fuse;
-            if self.rows {
+            if self.in_file {
                 let tensors = self.graph.tensors().into_iter();
                 options.in_file = tensors.map(|tensor| tensor.name.clone()).collect();
             }
@@ -105,14 +105,21 @@ impl Case {
         graph.output = nets::logits(&graph);
         let Golden { logits, .. } = &self.golden;
         let golden = Golden { logits: logits.clone(), samples: Vec::new() };
-        Case { what: self.what.clone(), graph, input: self.input.clone(), golden, rows: self.rows }
+        Case {
+            what: self.what.clone(),
+            graph,
+            input: self.input.clone(),
+            golden,
+            in_file: self.in_file,
+        }
     }
 
     fn hold_logits(&self, drawn: &Drawn, math: Math, tolerance: f64) {
         let case = self.logits();
         let mut packed = Packed::default();
-        // Kernels for OpenCL have no choice of rows.
-        let all = machines().into_iter().filter(|machine| !self.rows || !machine.builds_slowly());
+        // Kernels for OpenCL read packed weights alone.
+        let all =
+            machines().into_iter().filter(|machine| !self.in_file || !machine.builds_slowly());
         for machine in all {
             let what = format!("{}, {math:?}, {}", case.what, machine.name());
             let made = case.compile(&machine, math, true);
@@ -205,11 +212,11 @@ fn alexnet_torchvision() {
     alexnet("alexnet-torchvision");
 }
 
-/// Nets that run once read the weights of linear layers in their file.
+/// Nets that run once read matrices in their file.
 #[test]
-fn rows_of_the_file() {
+fn matrices_in_their_file() {
     for (net, batch) in [("alexnet", 1), ("alexnet-pytorch", 3), ("lenet5", 1)] {
-        let case = Case { rows: true, ..Case::new(net, batch) };
+        let case = Case { in_file: true, ..Case::new(net, batch) };
         let drawn = Drawn::new(&case.graph);
         case.hold_logits(&drawn, Math::Fast, FAST);
     }

@@ -119,7 +119,9 @@ fn layer(node: &Node, algorithm: Algorithm) -> Value {
             let winograd = algorithm::winograd(conv, m);
             (Some(algorithm.to_string()), winograd.map(|winograd| winograd.expected_error()))
         }
-        (Op::Conv(_) | Op::Linear(_), _) => (Some(algorithm.to_string()), None),
+        (Op::Conv(_) | Op::Linear(_), Algorithm::Direct | Algorithm::Nonzero) => {
+            (Some(algorithm.to_string()), None)
+        }
         _ => (None, None),
     };
     json!({

@@ -9,7 +9,7 @@ mod view;
 pub use emit::{EmitError, Emitter, KernelText, emit};
 pub use packing::{PackError, in_file, pack, pack_rest};
 
-use crate::algorithm::{self, Algorithm, AlgorithmError, LinearChoice, Math, Override};
+use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
 use crate::graph::Graph;
 use crate::layout::{self, Layout};
 use crate::lower::{self, Lowered, Vectors};
@@ -43,9 +43,9 @@ pub struct Options {
     /// Type of the weights in memory: of linear layers, and in F16 also of direct convolutions
     /// at batch 1.
     pub weights_dtype: DType,
-    /// Tensors whose file has them as f32 of this machine: linear layers read them there, so that
-    /// they need not be packed. For nets that run once; packed weights are faster
-    /// from the second run on.
+    /// Tensors whose file has them as f32 of this machine: linear layers read them there, and bring
+    /// a part at a time into the order of packed ones. For nets that run once: packing takes many
+    /// times as long as a run.
     pub in_file: BTreeSet<String>,
     /// Two devices share each kernel's work.
     pub halves: bool,
@@ -208,15 +208,12 @@ pub fn prepare(graph: &Graph, options: &Options, shape: Shape) -> Result<Prepare
     let (algorithms, layouts, lowered) = match shape {
         Shape::Vectors(vectors) => {
             let choices = [&options.overrides[..], &options.tuned].concat();
-            let linear = LinearChoice {
-                weights: dtype,
-                passes_over_zeros: !options.halves,
-                in_file: &options.in_file,
-            };
-            let algorithms = algorithm::choose(&fused, options.math, &choices, linear)?;
+            let algorithms =
+                algorithm::choose(&fused, options.math, &choices, dtype, !options.halves)?;
             let layouts = layout::assign(&fused, &algorithms);
+            let (halves, in_file) = (options.halves, &options.in_file);
             let lowered =
-                lower::lower(&fused, &algorithms, &layouts, vectors, dtype, options.halves);
+                lower::lower(&fused, &algorithms, &layouts, vectors, dtype, halves, in_file);
             (algorithms, layouts, lowered)
         }
         Shape::Groups(parameters) => {

@@ -70,8 +70,8 @@ impl Prepared {
                     let text = winograd_text(m, r, self.map_of(n, conv));
                     format!("space to depth by {s}, then {text}")
                 }
-                (Op::Linear(_), algorithm) => algorithm.to_string(),
-                (Op::Conv(_), Algorithm::Direct) => "direct".to_owned(),
+                (_, Algorithm::Nonzero) => "nonzero".to_owned(),
+                (Op::Conv(_) | Op::Linear(_), Algorithm::Direct) => "direct".to_owned(),
                 _ => "-".to_owned(),
             };
             let tuned = if self.tuned.contains(&n.name) { ", tuned" } else { "" };

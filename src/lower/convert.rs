@@ -13,11 +13,7 @@ pub(super) fn dense(shape: Shape, n: &Affine, c: &Affine, y: &Affine, x: &Affine
 
 /// Calls `body(b, block, lanes of it that are channels)` for the full blocks in a loop, then for
 /// the last one.
-pub(super) fn blocks(
-    b: &mut Builder,
-    layout: &Layout,
-    body: &mut dyn FnMut(&mut Builder, &Affine, usize),
-) {
+fn blocks(b: &mut Builder, layout: &Layout, body: &mut dyn FnMut(&mut Builder, &Affine, usize)) {
     let full = layout.c / layout.block;
     b.repeat("cb", full, |b, cb| body(b, &cb, layout.block));
     if !layout.c.is_multiple_of(layout.block) {

@@ -22,11 +22,10 @@ impl Lowering<'_> {
         fused: &[Fused],
     ) {
         let il = input.layout;
-        let rows = il.blocks() * il.h * il.w * il.block;
-        let panel = rows * BLOCK;
+        let panel = il.blocks() * il.h * il.w * il.block * BLOCK;
         let out_blocks = output.layout.blocks();
         let sizes = [il.c, il.h * il.w, il.block];
-        let LinearPacks { weights, dtype, scales, bias } =
+        let LinearPacks { weights, rows, dtype, scales, bias } =
             self.linear_packs(linear, sizes, BLOCK, out_blocks * BLOCK);
 
         let lanes = self.vectors.lanes;
@@ -34,9 +33,11 @@ impl Lowering<'_> {
         let images = il.n;
         let shape = TileShape::for_vectors(self.vectors);
         // Vectors that a tile holds, and panels that they come from.
-        let (panels, vectors) = if images == 1 {
+        let (panels, vectors) = if images == 1 && rows.is_none() {
             let most = (self.vectors.registers - 2) / self.vectors.per_block();
             (largest_divisor(out_blocks, most.clamp(1, 4)), self.vectors.per_block())
+        } else if images == 1 {
+            (1, self.vectors.per_block())
         } else {
             (1, shape.vectors)
         };
@@ -45,7 +46,16 @@ impl Lowering<'_> {
         let rows_of = if images > 1 { self.gather(input) } else { Rows::in_place(input) };
         let mut draft = Draft::new("linear");
         let x_buffer = draft.buffer("input", rows_of.argument, rows_of.len, Access::Read);
-        let w_buffer = draft.weights(weights, dtype, out_blocks * panel);
+        let transposed = rows.map(|rows| rows.declare(&mut draft, weights));
+        let w_buffer = match &transposed {
+            Some(transposed) => transposed.panel,
+            None => draft.weights(weights, dtype, out_blocks * panel),
+        };
+        // The panel of a block of outputs: in scratch there is one alone.
+        let panel_at = |block: &Affine| match rows {
+            Some(_) => Affine::default(),
+            None => block * panel,
+        };
         let scale_buffer =
             scales.map(|scales| draft.buffer("scales", scales, out_blocks * BLOCK, Access::Read));
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
@@ -54,6 +64,9 @@ impl Lowering<'_> {
 
         let b = &mut draft.b;
         let ob = b.parallel("ob", distance);
+        if let Some(transposed) = &transposed {
+            transposed.fill(b, &ob, lanes);
+        }
         let zero = Affine::default();
         let image = output.layout.image();
 
@@ -97,7 +110,7 @@ impl Lowering<'_> {
                         let sources: Vec<Source> = (0..panels * vectors)
                             .map(|v| Source {
                                 buffer: w_buffer,
-                                at: (&ob + v / vectors * distance) * panel
+                                at: panel_at(&(&ob + v / vectors * distance))
                                     + w_row * BLOCK
                                     + &lane
                                     + v % vectors * width,
@@ -112,7 +125,8 @@ impl Lowering<'_> {
                             input_step: rows_of.step,
                             weight_step: BLOCK,
                         }];
-                        let ahead = (images > 1).then(|| ahead(&run.tile(&t)));
+                        let fetches = images > 1 && rows.is_none();
+                        let ahead = fetches.then(|| ahead(&run.tile(&t)));
                         let tile = Tile {
                             input: &source,
                             pixels: &offsets,

@@ -4,10 +4,10 @@
 //! A kernel knows shapes and layouts, never addresses: its buffers are bound to values, weights
 //! and temporaries here, and `plan` gives those their places.
 
-mod closing;
 mod conv;
 mod convert;
 mod elementwise;
+mod file_rows;
 pub mod gpu;
 mod linear;
 mod lrn;
@@ -17,7 +17,6 @@ pub mod pack;
 pub mod packed;
 mod parts;
 mod pool;
-mod rows;
 mod softmax;
 mod space_to_depth;
 mod tile;
@@ -33,6 +32,7 @@ use alexc_codegen::ir::{Access, BufferId, DType, Kernel, Reg};
 use conv::Reach;
 use pack::Pack;
 use packed::Packed;
+use std::collections::BTreeSet;
 use winograd::Tiles;
 
 /// Vector registers that lowerings tile for.
@@ -110,7 +110,8 @@ pub struct Lowered {
 }
 
 /// Lowers a whole graph, from the caller's dense input to the caller's dense output. With `halves`
-/// two devices shall share each kernel's work by channels.
+/// two devices shall share each kernel's work by channels; matrices
+/// among the tensors `in_file` stay as they are, where their sizes allow it.
 pub fn lower(
     graph: &Graph,
     algorithms: &[Algorithm],
@@ -118,10 +119,12 @@ pub fn lower(
     vectors: Vectors,
     weights: DType,
     halves: bool,
+    in_file: &BTreeSet<String>,
 ) -> Lowered {
     let (node, out) = ("input".to_owned(), Lowered::default());
+    let (folded, in_file) = (None, Some(in_file));
     let mut lowering =
-        Lowering { graph, layouts, vectors, weights, halves, folded: None, node, out };
+        Lowering { graph, layouts, vectors, weights, halves, in_file, folded, node, out };
     lowering.folded = lowering.folded_input(algorithms);
     let mut nodes = graph.nodes.iter().zip(algorithms);
     if !nodes.any(|(node, &algorithm)| lowering.reads_input_in_parts(node, algorithm)) {
@@ -144,6 +147,8 @@ struct Lowering<'g> {
     weights: DType,
     /// Two devices share the work.
     halves: bool,
+    /// Tensors that kernels may read in their file.
+    in_file: Option<&'g BTreeSet<String>>,
     /// What a convolution wants to be made of the net's input, and its padding.
     folded: Option<(SpaceToDepth, Padding)>,
     /// Name of the node at work.
@@ -211,7 +216,9 @@ impl Operand {
 
 /// What a linear layer reads beside its input.
 struct LinearPacks {
+    /// Panels, or rows as the file has them.
     weights: Argument,
+    rows: Option<file_rows::FileRows>,
     /// Their type.
     dtype: DType,
     /// For 8-bit weights what a step of each output stands for.
@@ -290,11 +297,15 @@ impl Lowering<'_> {
     ) -> LinearPacks {
         let dtype = self.weights;
         let weight = linear.weight.clone();
-        let pack = Pack::Linear { weight, channels, pixels, in_block, width };
+        let rows = self.file_rows(linear, [channels, pixels, in_block]);
+        let pack = match rows {
+            Some(_) => Pack::Rows { weight },
+            None => Pack::Linear { weight, channels, pixels, in_block, width },
+        };
         let scales = (dtype == DType::I8).then(|| self.scales(&pack, dtype));
         let weights = self.pack_as(pack, dtype);
         let bias = self.pack(Pack::Bias { bias: linear.bias.clone(), batch_norm: None, len });
-        LinearPacks { weights, dtype, scales, bias }
+        LinearPacks { weights, rows, dtype, scales, bias }
     }
 
     fn call(&mut self, draft: Draft) {
@@ -335,7 +346,6 @@ impl Lowering<'_> {
                     whole,
                     |this, out, prefix| match algorithm {
                         Algorithm::Nonzero => this.linear_nonzero(linear, input, out, prefix),
-                        Algorithm::Rows => this.linear_rows(linear, input, out, prefix),
                         _ => this.linear(linear, input, out, prefix),
                     },
                 );
@@ -369,7 +379,7 @@ impl Lowering<'_> {
         fused: &[Fused],
     ) {
         let tiles = match algorithm {
-            Algorithm::Direct | Algorithm::Nonzero | Algorithm::Rows => None,
+            Algorithm::Direct | Algorithm::Nonzero => None,
             Algorithm::Winograd { m } => algorithm::winograd(conv, m),
             Algorithm::SpaceToDepth { m } => {
                 if let Some(folded) = SpaceToDepth::new(conv, shape, m) {

@@ -7,12 +7,11 @@
 //! wide as a page where it can be, the row of an input lies in one piece, and while the rows of
 //! some inputs are added up, those of the next ones are fetched.
 
-use super::closing::Closing;
-use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand};
+use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, Reg};
+use alexc_codegen::ir::{Access, Binary, BufferId, Reg};
 
 /// Inputs whose rows are added up together: the sums pass through the first-level cache once for
 /// all of them.
@@ -44,9 +43,12 @@ impl Lowering<'_> {
         let il = input.layout;
         let rows = il.blocks() * il.h * il.w * il.block;
         let out_blocks = output.layout.blocks();
-        let (blocks, panels) = panels(out_blocks, self.weights.bytes());
-        let width = blocks * BLOCK;
         let sizes = [il.c, il.h * il.w, il.block];
+        let (blocks, panels) = match self.file_rows(linear, sizes) {
+            Some(_) => (1, out_blocks),
+            None => panels(out_blocks, self.weights.bytes()),
+        };
+        let width = blocks * BLOCK;
         let packs = self.linear_packs(linear, sizes, width, panels * width);
         // Panels may have room for more outputs than there are.
         let all = Layout { c: panels * width, ..output.layout };
@@ -63,7 +65,11 @@ impl Lowering<'_> {
 
         let mut draft = Draft::new("linear_nonzero");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
-        let w_buffer = draft.weights(weights, dtype, panels * width * rows);
+        let transposed = packs.rows.map(|matrix| matrix.declare(&mut draft, weights));
+        let w_buffer = match &transposed {
+            Some(transposed) => transposed.panel,
+            None => draft.weights(weights, dtype, panels * width * rows),
+        };
         let list_len = Builder::list_len(rows, TOGETHER);
         let list = draft.buffer("list", Argument::Local, list_len, Access::Local);
         let y_buffer = sums.declare(&mut draft, "output", Access::ReadWrite);
@@ -71,15 +77,22 @@ impl Lowering<'_> {
             .then(|| Closing::declare(&mut draft, &packs, panels * width, fused));
         let b = &mut draft.b;
         let panel = b.parallel("panel", panels);
+        if let Some(transposed) = &transposed {
+            transposed.fill(b, &panel, lanes);
+        }
+        // In scratch there is one panel alone.
+        let panel_at = match &transposed {
+            Some(_) => Affine::default(),
+            None => &panel * (rows * width),
+        };
         let zero = b.constant(lanes, 0.0);
         b.repeat("vector", vectors, |b, v| b.store(y_buffer, &panel * width + &v * step, zero));
         let values: Vec<Reg> = (0..TOGETHER).map(|_| b.reg(lanes)).collect();
         let origin = Affine::from(il.origin());
         b.nonzero("k", (x_buffer, &origin), rows, list, &values, |b, now, next| {
             b.repeat("chunk", vectors / chunk, |b, c| {
-                let row = |k: &Affine, v: usize| {
-                    &panel * (rows * width) + k * width + &c * (chunk * step) + v * step
-                };
+                let row =
+                    |k: &Affine, v: usize| &panel_at + k * width + &c * (chunk * step) + v * step;
                 let mut totals = Vec::new();
                 for ((value, k), next) in values.iter().zip(now).zip(next) {
                     for v in 0..chunk {
@@ -103,8 +116,7 @@ impl Lowering<'_> {
         });
         if let Some(closing) = closing {
             b.repeat("block", blocks, |b, block| {
-                let block = &panel * blocks + block;
-                closing.block(b, lanes, (y_buffer, y_buffer), (&Affine::default(), 0), &block);
+                closing.block(b, lanes, (y_buffer, y_buffer), &(&panel * blocks + block));
             });
             self.call(draft);
             return;
@@ -117,7 +129,46 @@ impl Lowering<'_> {
         let closing = Closing::declare(&mut draft, &packs, panels * width, fused);
         let b = &mut draft.b;
         let block = b.parallel("block", out_blocks);
-        closing.block(b, lanes, (from, to), (&Affine::default(), 0), &block);
+        closing.block(b, lanes, (from, to), &block);
         self.call(draft);
+    }
+}
+
+/// What is left to do with the sums.
+struct Closing<'f> {
+    bias: BufferId,
+    scales: Option<BufferId>,
+    fused: &'f [Fused],
+    addends: Vec<Option<BufferId>>,
+}
+
+impl<'f> Closing<'f> {
+    fn declare(draft: &mut Draft, packs: &LinearPacks, len: usize, fused: &'f [Fused]) -> Self {
+        Closing {
+            bias: draft.buffer("bias", packs.bias, len, Access::Read),
+            scales: packs.scales.map(|scales| draft.buffer("scales", scales, len, Access::Read)),
+            fused,
+            addends: declare_addends(draft, fused),
+        }
+    }
+
+    /// One block of outputs.
+    fn block(&self, b: &mut Builder, lanes: u8, (from, to): (BufferId, BufferId), block: &Affine) {
+        let zero = Affine::default();
+        for lane in (0..BLOCK).step_by(usize::from(lanes)) {
+            let at = block * BLOCK + lane;
+            let sum = b.load(lanes, from, &at);
+            let bias = b.load(lanes, self.bias, &at);
+            let total = match self.scales {
+                None => b.binary(Binary::Add, sum, bias),
+                Some(scales) => {
+                    let scale = b.load(lanes, scales, &at);
+                    b.fma(sum, scale, bias)
+                }
+            };
+            let place = (&zero, block, &zero, &zero);
+            let value = apply(b, self.fused, &self.addends, total, place, &lane.into());
+            b.store(to, at, value);
+        }
     }
 }

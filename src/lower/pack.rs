@@ -74,8 +74,7 @@ pub enum Pack {
         /// Outputs of a panel, a multiple of [`BLOCK`].
         width: usize,
     },
-    /// A matrix as it lies in weight files, `[out_features][in_features]`, each row filled up with
-    /// zeros to whole blocks: `[output][input block][BLOCK]`.
+    /// A matrix as it lies in weight files: `[outputs][inputs]`, whole blocks of outputs.
     Rows {
         /// `[out_features, in_features]`.
         weight: Tensor,
@@ -181,7 +180,7 @@ impl Pack {
             Pack::Linear { channels, pixels, in_block, width, .. } => {
                 channels.div_ceil(*in_block) * pixels * in_block * width
             }
-            Pack::Rows { weight } => BLOCK * weight.shape[1].next_multiple_of(BLOCK),
+            Pack::Rows { weight } => BLOCK * weight.shape[1],
             Pack::Scales { of, .. } => of.runs() * of.part_outputs(),
             Pack::Bias { len, .. }
             | Pack::BatchNormScale { len, .. }
@@ -212,10 +211,10 @@ impl Pack {
         }
     }
 
-    /// The tensor that this pack is, element by element, but for what may follow its last.
+    /// The tensor that this pack is, element by element.
     pub fn as_it_lies(&self) -> Option<&Tensor> {
         match self {
-            Pack::Rows { weight } if weight.shape[1].is_multiple_of(BLOCK) => Some(weight),
+            Pack::Rows { weight } => Some(weight),
             _ => None,
         }
     }
@@ -302,17 +301,10 @@ impl Pack {
                 let matrix = source.slice(weight, first * inputs..last * inputs);
                 transpose_panel(&matrix, [*channels, *pixels, *in_block], *width, out);
             }
-            Pack::Rows { weight } => {
-                let inputs = weight.shape[1];
-                let first = part * BLOCK;
-                let last = (first + BLOCK).min(weight.shape[0]);
-                let matrix = source.slice(weight, first * inputs..last * inputs);
-                let mut rows = matrix.chunks_exact(inputs);
-                for out in out.chunks_exact_mut(inputs.next_multiple_of(BLOCK)) {
-                    let row = rows.next().unwrap_or(&[]);
-                    let (out, rest) = out.split_at_mut(row.len());
-                    out.copy_from_slice(row);
-                    rest.fill(0.0);
+            Pack::Rows { .. } => {
+                let len = out.len();
+                if let Some(weight) = self.as_it_lies() {
+                    out.copy_from_slice(&source.slice(weight, part * len..(part + 1) * len));
                 }
             }
             Pack::Scales { of, dtype } => {
@@ -538,23 +530,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_end_with_zeros() {
-        let weight = Tensor { name: "w".into(), shape: vec![17, 18] };
-        let pack = Pack::Rows { weight };
-        assert_eq!((pack.parts(), pack.part_len()), (2, 16 * 32));
-        assert_eq!(pack.as_it_lies(), None, "rows of 18 elements lie closer together");
-        let mut out = vec![f32::NAN; pack.part_len()];
-        pack.write(0, &Counting, &mut out);
-        assert_eq!(out[3 * 32 + 17], 3.0 * 18.0 + 17.0);
-        assert_eq!(out[3 * 32 + 18..4 * 32], [0.0; 14]);
-        pack.write(1, &Counting, &mut out);
-        assert_eq!(out[..2], [16.0 * 18.0, 16.0 * 18.0 + 1.0]);
-        assert!(out[18..].iter().all(|&v| v == 0.0));
-    }
-
-    #[test]
-    fn rows_of_whole_blocks_lie_as_in_the_file() {
-        let weight = Tensor { name: "w".into(), shape: vec![20, 48] };
+    fn rows_lie_as_in_the_file() {
+        let weight = Tensor { name: "w".into(), shape: vec![32, 50] };
         let pack = Pack::Rows { weight: weight.clone() };
         assert_eq!(pack.as_it_lies(), Some(&weight));
         let mut out = Vec::new();
@@ -563,7 +540,7 @@ mod tests {
             out.resize(first + pack.part_len(), f32::NAN);
             pack.write(part, &Counting, &mut out[first..]);
         }
-        assert!(out.iter().take(20 * 48).enumerate().all(|(i, &v)| v == i as f32));
+        assert!(out.iter().enumerate().all(|(i, &v)| v == i as f32));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::shape::Shape;
 use alexc_codegen::ir::DType;
 use alexc_runtime::program::Base;
 use expect_test::expect;
+use std::collections::BTreeSet;
 
 const CHANNELS: usize = 16;
 
@@ -59,7 +60,15 @@ fn residual() -> (Graph, Vec<Layout>, Lowered) {
     };
     let algorithms = direct(&graph);
     let layouts = layout::assign(&graph, &algorithms);
-    let lowered = lower::lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32, false);
+    let lowered = lower::lower(
+        &graph,
+        &algorithms,
+        &layouts,
+        Vectors::SSE,
+        DType::F32,
+        false,
+        &BTreeSet::new(),
+    );
     (graph, layouts, lowered)
 }
 

@@ -9,7 +9,7 @@
 pub mod cache;
 mod measure;
 
-use crate::algorithm::{self, Algorithm, LinearChoice, Override};
+use crate::algorithm::{self, Algorithm, Override};
 use crate::compile::{self, CompileError, Options};
 use crate::graph::Graph;
 use crate::session::TrialError;
@@ -102,10 +102,9 @@ pub fn tune(
 }
 
 fn layers(fused: &Graph, options: &Options) -> Result<Vec<Layer>, TrialError> {
-    let (weights, in_file) = (options.weights_dtype, &options.in_file);
-    let linear = LinearChoice { weights, passes_over_zeros: true, in_file };
-    let untuned = algorithm::choose(fused, options.math, &options.overrides, linear)
-        .map_err(CompileError::Algorithm)?;
+    let untuned =
+        algorithm::choose(fused, options.math, &options.overrides, options.weights_dtype, true)
+            .map_err(CompileError::Algorithm)?;
     if options.math == algorithm::Math::Strict {
         return Ok(Vec::new());
     }

@@ -17,12 +17,11 @@ mod winograd;
 pub use parameters::Parameters;
 
 use super::{Argument, Draft, Fused, Lowered, Lowering, Operand, Vectors, math, split_epilogue};
-use crate::algorithm::{self, Algorithm, AlgorithmError, LinearChoice, Math, Override};
+use crate::algorithm::{self, Algorithm, AlgorithmError, Math, Override};
 use crate::graph::{Conv, Epilogue, Graph, Node, Op, Pool};
 use crate::layout::Layout;
 use alexc_codegen::builder::{At, Builder};
 use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
-use std::collections::BTreeSet;
 
 /// The algorithm of every node, as [`algorithm::choose`] has it for CPUs.
 pub fn choose(
@@ -36,7 +35,7 @@ pub fn choose(
         math,
         overrides,
         &|_, conv, input, most_error| choice::cheapest(conv, input, most_error, parameters),
-        LinearChoice { weights: DType::F32, passes_over_zeros: false, in_file: &BTreeSet::new() },
+        false,
     )?;
     let written = |node: &Node, algorithm| match (&node.op, algorithm) {
         (Op::Conv(conv), Algorithm::Winograd { .. }) => choice::suits(conv),
@@ -64,7 +63,8 @@ pub fn lower(
     let out = Lowered::default();
     let halves = parameters.halves;
     let folded = None;
-    let base = Lowering { graph, layouts, vectors, weights, halves, folded, node, out };
+    let base =
+        Lowering { graph, layouts, vectors, weights, halves, in_file: None, folded, node, out };
     let mut gpu = Gpu { base, parameters, uses: graph.uses() };
     for (node, &algorithm) in graph.nodes.iter().zip(algorithms) {
         gpu.base.node.clone_from(&node.name);

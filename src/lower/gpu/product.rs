@@ -112,7 +112,7 @@ impl Gpu<'_> {
     ) {
         let il = input.layout;
         let depth = il.c * il.h * il.w;
-        let LinearPacks { weights, dtype, scales, bias } =
+        let LinearPacks { weights, dtype, scales, bias, .. } =
             self.base.linear_packs(linear, [depth, 1, 1], BLOCK, linear.out_features);
         let groups = match il.n {
             1 => 1,

@@ -219,6 +219,7 @@ mod tests {
     use crate::lower::{Call, Vectors, lower};
     use alexc_codegen::ir::DType;
     use alexc_codegen::part::halves;
+    use std::collections::BTreeSet;
     use std::ops::Range;
 
     /// What the two halves of a call's space load and store of a buffer, in elements of its value.
@@ -243,7 +244,9 @@ mod tests {
         let algorithms: Vec<Algorithm> =
             graph.nodes.iter().map(|_| Algorithm::Winograd { m: 5 }).collect();
         let layouts = layout::assign(&graph, &algorithms);
-        let lowered = lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32, false);
+        let in_file = BTreeSet::new();
+        let lowered =
+            lower(&graph, &algorithms, &layouts, Vectors::SSE, DType::F32, false, &in_file);
         let calls = |kernel: &'static str| {
             lowered.calls.iter().filter(move |call| call.kernel.name == kernel)
         };
