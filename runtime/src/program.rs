@@ -35,13 +35,18 @@ impl Binding {
     /// The two share bytes, and one of them is written. Scratch is each thread's own: there, only
     /// bindings of one step meet.
     pub fn collides(&self, other: &Binding) -> bool {
-        // A sum that is too large, which the checks refuse, cannot wrap into a smaller range here.
-        let end = |binding: &Binding| binding.offset_bytes.saturating_add(binding.len_bytes);
+        let range = |binding: &Binding| [binding.offset_bytes, binding.len_bytes];
         self.base == other.base
             && (self.writes || other.writes)
-            && self.offset_bytes < end(other)
-            && other.offset_bytes < end(self)
+            && overlap(range(self), range(other))
     }
+}
+
+/// Two runs of bytes, each given by its offset and length, share some.
+pub(crate) fn overlap(a: [usize; 2], b: [usize; 2]) -> bool {
+    // A sum that is too large, which the checks refuse, cannot wrap into a smaller range here.
+    let end = |[offset, len]: [usize; 2]| offset.saturating_add(len);
+    a[0] < end(b) && b[0] < end(a)
 }
 
 /// Machine code of one kernel: `fn(params: *const *mut u8, begin: u64, end: u64)` runs the

@@ -313,22 +313,17 @@ impl Tables {
         let mut callers = Vec::new();
         for thread in 0..threads {
             for param in params() {
-                let base = match param.base {
-                    Base::Arena => arena,
-                    Base::Weights => {
-                        // Never written: a program that would is refused.
-                        pointers.push(network.weights_at(param).cast_mut());
-                        continue;
-                    }
-                    Base::Local => scratch.wrapping_add(thread * stride),
+                let (base, offset_bytes) = (param.base, param.offset_bytes);
+                pointers.push(match base {
+                    Base::Arena => arena.wrapping_add(offset_bytes),
+                    // Never written: a program that would is refused.
+                    Base::Weights => network.weights_at(param).cast_mut(),
+                    Base::Local => scratch.wrapping_add(thread * stride + offset_bytes),
                     Base::Input | Base::Output => {
-                        let (base, offset_bytes) = (param.base, param.offset_bytes);
                         callers.push(CallersEntry { index: pointers.len(), base, offset_bytes });
-                        pointers.push(std::ptr::null_mut());
-                        continue;
+                        std::ptr::null_mut()
                     }
-                };
-                pointers.push(base.wrapping_add(param.offset_bytes));
+                });
             }
         }
         Tables { pointers, len, callers }
@@ -381,8 +376,8 @@ impl Call {
         // SAFETY: the entry is executable code of this program and lives as long as the network,
         // which the session keeps. The network checked (`check`) that every parameter lies
         // inside its block: the arena and the scratch that the session owns, the weights, whose
-        // length was compared (and those in files, which lie inside of them), or the caller's slices, whose lengths `bind` compared and which
-        // are borrowed during the run. Nothing is written that is borrowed shared (input and
+        // length was compared (and those in files, which lie inside of them), or the caller's
+        // slices, whose lengths `bind` compared and which are borrowed during the run. Nothing is written that is borrowed shared (input and
         // weights), and parameters of one call that are written overlap no others. What is left
         // is the compiler's promise on `KernelCode`, `Binding` and `Step`: that the kernel stays
         // inside its bindings, and that iterations of one step, and of steps without a barrier

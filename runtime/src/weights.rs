@@ -11,7 +11,7 @@ use crate::{
     mapped::MappedFile,
     memory::{ALIGN, Buffer},
     parallel::available_threads,
-    program::Program,
+    program::{Program, overlap},
 };
 
 const KIND: Kind = Kind { magic: *b"ALEXCwts", version: 1, name: "file of packed weights" };
@@ -59,6 +59,15 @@ pub enum RegionError {
     },
 }
 
+/// The `len` bytes from `offset` on lie inside of the file.
+fn inside(file: &MappedFile, offset: usize, len: usize) -> Result<(), RegionError> {
+    let file_len = file.as_bytes().len();
+    match offset.checked_add(len) {
+        Some(end) if end <= file_len => Ok(()),
+        _ => Err(RegionError::Outside { offset, len, file_len }),
+    }
+}
+
 /// Weights that kernels read where a file has them, in place of some of the packed ones. See
 /// [`MappedFile`] for what may not happen to the file meanwhile.
 #[derive(Debug, Clone)]
@@ -76,14 +85,13 @@ pub struct InFile {
 impl InFile {
     /// They lie inside of the file, at a multiple of the bytes of a number.
     pub(crate) fn check(&self) -> Result<(), RegionError> {
-        let (offset, len, file_len) = (self.at_byte, self.len_bytes, self.file.as_bytes().len());
-        if offset.checked_add(len).is_none_or(|end| end > file_len) {
-            return Err(RegionError::Outside { offset, len, file_len });
+        let offset = self.at_byte;
+        inside(&self.file, offset, self.len_bytes)?;
+        if offset.is_multiple_of(size_of::<f32>()) {
+            Ok(())
+        } else {
+            Err(RegionError::Uneven { offset })
         }
-        if !offset.is_multiple_of(size_of::<f32>()) {
-            return Err(RegionError::Uneven { offset });
-        }
-        Ok(())
     }
 
     /// The bytes that stand for `len` packed ones from `offset` on, if these do for all of them.
@@ -95,18 +103,14 @@ impl InFile {
 
     /// These stand for some of those packed bytes, or for all.
     pub(crate) fn meets(&self, offset: usize, len: usize) -> bool {
-        let end = |offset: usize, len: usize| offset.saturating_add(len);
-        self.offset_bytes < end(offset, len) && offset < end(self.offset_bytes, self.len_bytes)
+        overlap([self.offset_bytes, self.len_bytes], [offset, len])
     }
 }
 
 impl Weights {
     /// The `len` bytes of `file` from `offset` on.
     pub fn mapped(file: MappedFile, offset: usize, len: usize) -> Result<Weights, RegionError> {
-        let file_len = file.as_bytes().len();
-        if offset.checked_add(len).is_none_or(|end| end > file_len) {
-            return Err(RegionError::Outside { offset, len, file_len });
-        }
+        inside(&file, offset, len)?;
         if !offset.is_multiple_of(ALIGN) {
             return Err(RegionError::Unaligned { offset });
         }

@@ -105,7 +105,9 @@ pub(super) fn make(args: &BuildArgs) -> Result<Made, Failure> {
         })
         .collect::<Result<_, Failure>>()?;
     let packed = match &source {
-        Some(source) => Some(load::pack(&compiled, source, options.threads, args.common.quiet)?),
+        Some(source) => {
+            Some(load::pack(&compiled, source, &[], options.threads, args.common.quiet)?)
+        }
         None => None,
     };
     let links = kinds.iter().any(|kind| matches!(kind, Kind::Object | Kind::Staticlib));

@@ -5,7 +5,7 @@ use super::device::{self, Place};
 use super::failure::Failure;
 use super::{memory, progress, tuning};
 use crate::algorithm::{Algorithm, Math, Override};
-use crate::compile::{self, Compiled, Emitter, Options, PackError, Prepared};
+use crate::compile::{self, Compiled, Emitter, Options, Prepared};
 use crate::diagnostic::did_you_mean;
 use crate::graph::build::{self, BuildOptions};
 use crate::graph::{Graph, Op};
@@ -249,13 +249,10 @@ fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
     no_schedule(job.compile)?;
     let math = Math::from(job.compile.math).name();
     let (compiled, compile_time) = compiled(&job)?;
-    let Job { source, threads, common, once, .. } = job;
+    let Job { source, threads, common, .. } = job;
     let start = Instant::now();
-    let (weights, in_file) = if once {
-        pack_rest(&compiled, &source, threads, common.quiet)?
-    } else {
-        (pack(&compiled, &source, threads, common.quiet)?, Vec::new())
-    };
+    let in_file = compile::in_file(&compiled, &source);
+    let weights = pack(&compiled, &source, &in_file, threads, common.quiet)?;
     let weights_time = start.elapsed();
     let Compiled { net, program, target, emitter, .. } = compiled;
     let network = Arc::new(Network::with_weights_in_files(program, weights, in_file)?);
@@ -268,7 +265,7 @@ fn on_cpu(job: Job<'_>) -> Result<Loaded, Failure> {
 /// Compiles a graph for this machine's CPU and packs its weights.
 pub(super) fn with_weights(job: Job<'_>) -> Result<(Compiled, Weights), Failure> {
     let (compiled, _) = compiled(&job)?;
-    let weights = pack(&compiled, &job.source, job.threads, job.common.quiet)?;
+    let weights = pack(&compiled, &job.source, &[], job.threads, job.common.quiet)?;
     Ok((compiled, weights))
 }
 
@@ -288,59 +285,28 @@ fn compiled(job: &Job<'_>) -> Result<(Compiled, Duration), Failure> {
     Ok((compiled, compile_time))
 }
 
-/// Packs the weights of a compiled net, and shows how far it is.
+/// Packs the weights of a compiled net, but for those that kernels read `in_file`, and shows how far
+/// it is.
 pub(super) fn pack(
     net: &Prepared,
     source: &Checked,
+    in_file: &[InFile],
     threads: usize,
     quiet: bool,
 ) -> Result<Weights, Failure> {
-    let packing = Packing { bytes: net.plan.weights_bytes, kept: 0, threads, quiet };
-    packing.by(|done| compile::pack(net, source, threads, done))
-}
-
-/// The same, but for weights that kernels can read in their file.
-fn pack_rest(
-    net: &Prepared,
-    source: &Checked,
-    threads: usize,
-    quiet: bool,
-) -> Result<(Weights, Vec<InFile>), Failure> {
-    let in_file = compile::in_file(net, source);
     let kept: usize = in_file.iter().map(|part| part.len_bytes).sum();
-    let packing = Packing { bytes: net.plan.weights_bytes - kept, kept, threads, quiet };
-    let weights = packing.by(|done| compile::pack_rest(net, source, &in_file, threads, done))?;
-    Ok((weights, in_file))
-}
-
-/// What is to be packed.
-struct Packing {
-    bytes: usize,
-    /// Bytes that stay in their file.
-    kept: usize,
-    threads: usize,
-    quiet: bool,
-}
-
-impl Packing {
-    /// Has `pack` do it, and shows how far it is.
-    fn by(
-        self,
-        pack: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<Weights, PackError>,
-    ) -> Result<Weights, Failure> {
-        let Packing { bytes, kept, threads, quiet } = self;
-        let bar = progress::bytes("packing weights", bytes as u64, quiet);
-        let start = Instant::now();
-        let packed = pack(&|bytes| bar.inc(bytes as u64))?;
-        bar.finish_and_clear();
-        let kept = match kept {
-            0 => String::new(),
-            kept => format!("; {kept} bytes are read in their file"),
-        };
-        let time = milliseconds(start.elapsed());
-        log::info!("pack    {time:9.3} ms, {bytes} bytes of weights on {threads} threads{kept}");
-        Ok(packed)
-    }
+    let bytes = net.plan.weights_bytes - kept;
+    let bar = progress::bytes("packing weights", bytes as u64, quiet);
+    let start = Instant::now();
+    let packed = compile::pack_rest(net, source, in_file, threads, |bytes| bar.inc(bytes as u64))?;
+    bar.finish_and_clear();
+    let kept = match kept {
+        0 => String::new(),
+        kept => format!("; {kept} bytes are read in their file"),
+    };
+    let time = milliseconds(start.elapsed());
+    log::info!("pack    {time:9.3} ms, {bytes} bytes of weights on {threads} threads{kept}");
+    Ok(packed)
 }
 
 /// Class names of the spec, where it has any.

@@ -55,7 +55,7 @@ fn on_one(job: Job<'_>, device: &Device) -> Result<Loaded, Failure> {
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
     let start = Instant::now();
-    let packed = Arc::new(load::pack(&compiled.net, &source, threads, common.quiet)?);
+    let packed = Arc::new(load::pack(&compiled.net, &source, &[], threads, common.quiet)?);
     let weights_time = start.elapsed();
     let start = Instant::now();
     let session = Box::new(Session::new(&net, &packed, device, &how)?);
@@ -121,7 +121,7 @@ fn on_two(job: Job<'_>, devices: [&Device; 2]) -> Result<Loaded, Failure> {
     let compile_time = start.elapsed();
     memory::check_program(&net.program, 0)?;
     let start = Instant::now();
-    let packed = load::pack(&compiled.net, &source, threads, common.quiet)?;
+    let packed = load::pack(&compiled.net, &source, &[], threads, common.quiet)?;
     let part = |part| {
         opencl::part_weights(part, &packed).map(Arc::new).map_err(|error| {
             Failure::Input(format!("no memory for the weights of one device: {error}"))

@@ -8,7 +8,7 @@
 //! where weights are packed (pack.rs).
 
 use super::tile::largest_divisor;
-use super::{Argument, Draft, Lowering};
+use super::{Argument, Draft, LinearPacks, Lowering};
 use crate::graph::Linear;
 use crate::layout::BLOCK;
 use alexc_codegen::builder::{Affine, Builder};
@@ -27,8 +27,6 @@ pub(super) struct FileRows {
     outputs: usize,
     channels: usize,
     pixels: usize,
-    /// Channels of an input block.
-    in_block: usize,
 }
 
 impl Lowering<'_> {
@@ -45,17 +43,58 @@ impl Lowering<'_> {
             && outputs.is_multiple_of(BLOCK)
             && self.weights == DType::F32;
         let in_file = self.in_file.is_some_and(|names| names.contains(&linear.weight.name));
-        (whole && in_file).then_some(FileRows { outputs, channels, pixels, in_block })
+        (whole && in_file).then_some(FileRows { outputs, channels, pixels })
     }
 }
 
-/// The buffers of a kernel that reads such a matrix.
-pub(super) struct Transposed {
+/// The panels of a linear layer's weights as its kernel reads them.
+pub(super) struct Panels {
+    pub(super) buffer: BufferId,
+    /// Elements of a panel.
+    len: usize,
+    /// Where the matrix stays in its file, `buffer` is scratch for one panel of [`BLOCK`] outputs.
+    transposed: Option<Transposed>,
+}
+
+impl Panels {
+    /// Declares the buffers of a kernel that reads `count` panels of `len` elements.
+    pub(super) fn declare(
+        draft: &mut Draft,
+        packs: &LinearPacks,
+        count: usize,
+        len: usize,
+    ) -> Panels {
+        match packs.rows {
+            None => {
+                let buffer = draft.weights(packs.weights, packs.dtype, count * len);
+                Panels { buffer, len, transposed: None }
+            }
+            Some(matrix) => {
+                let transposed = matrix.declare(draft, packs.weights);
+                let buffer = draft.buffer("panel", Argument::Local, len, Access::Local);
+                Panels { buffer, len, transposed: Some(transposed) }
+            }
+        }
+    }
+
+    /// To be called first, in the iteration of a panel that may be in the file.
+    pub(super) fn fill(&self, b: &mut Builder, panel: &Affine, lanes: u8) {
+        if let Some(transposed) = &self.transposed {
+            transposed.fill(b, self.buffer, panel, lanes);
+        }
+    }
+
+    /// The first element of a panel: scratch holds one alone.
+    pub(super) fn at(&self, panel: &Affine) -> Affine {
+        if self.transposed.is_some() { Affine::default() } else { panel * self.len }
+    }
+}
+
+/// The buffers of a kernel that reads a matrix in its file.
+struct Transposed {
     matrix: FileRows,
     rows: BufferId,
     side_by_side: BufferId,
-    /// A panel of [`BLOCK`] outputs, as packed ones are.
-    pub(super) panel: BufferId,
 }
 
 impl FileRows {
@@ -66,24 +105,23 @@ impl FileRows {
     /// Channels whose columns are copied side by side, and those that follow one another in a
     /// panel: all of them where there is one pixel.
     fn runs(&self) -> (usize, usize) {
-        let together = if self.pixels == 1 { self.channels } else { self.in_block };
+        let together = if self.pixels == 1 { self.channels } else { BLOCK };
         (largest_divisor(together, (RUN / self.pixels).max(1)), together)
     }
 
     /// Declares the buffers.
-    pub(super) fn declare(self, draft: &mut Draft, weights: Argument) -> Transposed {
+    fn declare(self, draft: &mut Draft, weights: Argument) -> Transposed {
         let row = self.row();
         let rows = draft.weights(weights, DType::F32, self.outputs * row);
         let side = BLOCK * (self.runs().0 * self.pixels + GAP);
         let side_by_side = draft.buffer("side_by_side", Argument::Local, side, Access::Local);
-        let panel = draft.buffer("panel", Argument::Local, row * BLOCK, Access::Local);
-        Transposed { matrix: self, rows, side_by_side, panel }
+        Transposed { matrix: self, rows, side_by_side }
     }
 }
 
 impl Transposed {
-    /// Fills the panel with the weights of block `ob` of the outputs.
-    pub(super) fn fill(&self, b: &mut Builder, ob: &Affine, lanes: u8) {
+    /// Fills `panel` with the weights of block `ob` of the outputs.
+    fn fill(&self, b: &mut Builder, panel: BufferId, ob: &Affine, lanes: u8) {
         let (row, pixels) = (self.matrix.row(), self.matrix.pixels);
         let (channels, together) = self.matrix.runs();
         let columns = channels * pixels;
@@ -110,7 +148,7 @@ impl Transposed {
                         for r in 0..BLOCK {
                             let from = &c * pixels + &pixel + r * stride;
                             let value = b.load(1, self.side_by_side, from);
-                            b.store(self.panel, &to + r, value);
+                            b.store(panel, &to + r, value);
                         }
                     });
                 });

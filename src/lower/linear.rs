@@ -6,6 +6,7 @@
 //! stays in the first-level cache while all images pass over it.
 
 use super::conv::TileShape;
+use super::file_rows::Panels;
 use super::tile::{self, Ahead, PANEL_ROWS, Reduction, Source, Tile, largest_divisor, split};
 use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
@@ -25,37 +26,28 @@ impl Lowering<'_> {
         let panel = il.blocks() * il.h * il.w * il.block * BLOCK;
         let out_blocks = output.layout.blocks();
         let sizes = [il.c, il.h * il.w, il.block];
-        let LinearPacks { weights, rows, dtype, scales, bias } =
-            self.linear_packs(linear, sizes, BLOCK, out_blocks * BLOCK);
+        let rows = self.file_rows(linear, sizes);
+        let packs = self.linear_packs(linear, sizes, BLOCK, out_blocks * BLOCK, rows);
+        let LinearPacks { scales, bias, .. } = packs;
 
         let lanes = self.vectors.lanes;
         let width = usize::from(lanes);
         let images = il.n;
         let shape = TileShape::for_vectors(self.vectors);
         // Vectors that a tile holds, and panels that they come from.
-        let (panels, vectors) = if images == 1 && rows.is_none() {
-            let most = (self.vectors.registers - 2) / self.vectors.per_block();
-            (largest_divisor(out_blocks, most.clamp(1, 4)), self.vectors.per_block())
-        } else if images == 1 {
-            (1, self.vectors.per_block())
+        let vectors = if images == 1 { self.vectors.per_block() } else { shape.vectors };
+        let panels = if images == 1 && rows.is_none() {
+            let most = (self.vectors.registers - 2) / vectors;
+            largest_divisor(out_blocks, most.clamp(1, 4))
         } else {
-            (1, shape.vectors)
+            1
         };
         let distance = out_blocks / panels;
 
         let rows_of = if images > 1 { self.gather(input) } else { Rows::in_place(input) };
         let mut draft = Draft::new("linear");
         let x_buffer = draft.buffer("input", rows_of.argument, rows_of.len, Access::Read);
-        let transposed = rows.map(|rows| rows.declare(&mut draft, weights));
-        let w_buffer = match &transposed {
-            Some(transposed) => transposed.panel,
-            None => draft.weights(weights, dtype, out_blocks * panel),
-        };
-        // The panel of a block of outputs: in scratch there is one alone.
-        let panel_at = |block: &Affine| match rows {
-            Some(_) => Affine::default(),
-            None => block * panel,
-        };
+        let weights = Panels::declare(&mut draft, &packs, out_blocks, panel);
         let scale_buffer =
             scales.map(|scales| draft.buffer("scales", scales, out_blocks * BLOCK, Access::Read));
         let bias_buffer = draft.buffer("bias", bias, out_blocks * BLOCK, Access::Read);
@@ -64,9 +56,7 @@ impl Lowering<'_> {
 
         let b = &mut draft.b;
         let ob = b.parallel("ob", distance);
-        if let Some(transposed) = &transposed {
-            transposed.fill(b, &ob, lanes);
-        }
+        weights.fill(b, &ob, lanes);
         let zero = Affine::default();
         let image = output.layout.image();
 
@@ -109,8 +99,8 @@ impl Lowering<'_> {
                             (0..pixels).map(|p| p * rows_of.image_step).collect();
                         let sources: Vec<Source> = (0..panels * vectors)
                             .map(|v| Source {
-                                buffer: w_buffer,
-                                at: panel_at(&(&ob + v / vectors * distance))
+                                buffer: weights.buffer,
+                                at: weights.at(&(&ob + v / vectors * distance))
                                     + w_row * BLOCK
                                     + &lane
                                     + v % vectors * width,

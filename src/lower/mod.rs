@@ -30,6 +30,7 @@ use crate::shape::Shape;
 use alexc_codegen::builder::{Affine, Builder};
 use alexc_codegen::ir::{Access, BufferId, DType, Kernel, Reg};
 use conv::Reach;
+use file_rows::FileRows;
 use pack::Pack;
 use packed::Packed;
 use std::collections::BTreeSet;
@@ -110,8 +111,8 @@ pub struct Lowered {
 }
 
 /// Lowers a whole graph, from the caller's dense input to the caller's dense output. With `halves`
-/// two devices shall share each kernel's work by channels; matrices
-/// among the tensors `in_file` stay as they are, where their sizes allow it.
+/// two devices shall share each kernel's work by channels; matrices among the tensors `in_file`
+/// stay as they are, where their sizes allow it.
 pub fn lower(
     graph: &Graph,
     algorithms: &[Algorithm],
@@ -218,7 +219,7 @@ impl Operand {
 struct LinearPacks {
     /// Panels, or rows as the file has them.
     weights: Argument,
-    rows: Option<file_rows::FileRows>,
+    rows: Option<FileRows>,
     /// Their type.
     dtype: DType,
     /// For 8-bit weights what a step of each output stands for.
@@ -287,17 +288,18 @@ impl Lowering<'_> {
     }
 
     /// What a linear layer needs, for inputs of `pixels` pixels of `channels` channels in blocks of
-    /// `in_block`, in panels of `width` outputs and with `len` elements of bias.
+    /// `in_block`, in panels of `width` outputs (or rows of the
+    /// file) and with `len` elements of bias.
     fn linear_packs(
         &mut self,
         linear: &Linear,
         [channels, pixels, in_block]: [usize; 3],
         width: usize,
         len: usize,
+        rows: Option<FileRows>,
     ) -> LinearPacks {
         let dtype = self.weights;
         let weight = linear.weight.clone();
-        let rows = self.file_rows(linear, [channels, pixels, in_block]);
         let pack = match rows {
             Some(_) => Pack::Rows { weight },
             None => Pack::Linear { weight, channels, pixels, in_block, width },

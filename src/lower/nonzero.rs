@@ -7,6 +7,7 @@
 //! wide as a page where it can be, the row of an input lies in one piece, and while the rows of
 //! some inputs are added up, those of the next ones are fetched.
 
+use super::file_rows::Panels;
 use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, declare_addends};
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
@@ -44,12 +45,13 @@ impl Lowering<'_> {
         let rows = il.blocks() * il.h * il.w * il.block;
         let out_blocks = output.layout.blocks();
         let sizes = [il.c, il.h * il.w, il.block];
-        let (blocks, panels) = match self.file_rows(linear, sizes) {
+        let matrix = self.file_rows(linear, sizes);
+        let (blocks, panels) = match matrix {
             Some(_) => (1, out_blocks),
             None => panels(out_blocks, self.weights.bytes()),
         };
         let width = blocks * BLOCK;
-        let packs = self.linear_packs(linear, sizes, width, panels * width);
+        let packs = self.linear_packs(linear, sizes, width, panels * width, matrix);
         // Panels may have room for more outputs than there are.
         let all = Layout { c: panels * width, ..output.layout };
         let sums = if blocks * panels == out_blocks { output } else { self.temporary(all) };
@@ -60,16 +62,11 @@ impl Lowering<'_> {
         let room = (self.vectors.registers - TOGETHER) / 2;
         let vectors = width / step;
         let chunk = (1..=room.min(8)).rev().find(|&v| vectors.is_multiple_of(v)).unwrap_or(1);
-        let LinearPacks { weights, dtype, .. } = packs;
-        let line = LINE_BYTES / dtype.bytes();
+        let line = LINE_BYTES / packs.dtype.bytes();
 
         let mut draft = Draft::new("linear_nonzero");
         let x_buffer = input.declare(&mut draft, "input", Access::Read);
-        let transposed = packs.rows.map(|matrix| matrix.declare(&mut draft, weights));
-        let w_buffer = match &transposed {
-            Some(transposed) => transposed.panel,
-            None => draft.weights(weights, dtype, panels * width * rows),
-        };
+        let weights = Panels::declare(&mut draft, &packs, panels, width * rows);
         let list_len = Builder::list_len(rows, TOGETHER);
         let list = draft.buffer("list", Argument::Local, list_len, Access::Local);
         let y_buffer = sums.declare(&mut draft, "output", Access::ReadWrite);
@@ -77,14 +74,8 @@ impl Lowering<'_> {
             .then(|| Closing::declare(&mut draft, &packs, panels * width, fused));
         let b = &mut draft.b;
         let panel = b.parallel("panel", panels);
-        if let Some(transposed) = &transposed {
-            transposed.fill(b, &panel, lanes);
-        }
-        // In scratch there is one panel alone.
-        let panel_at = match &transposed {
-            Some(_) => Affine::default(),
-            None => &panel * (rows * width),
-        };
+        weights.fill(b, &panel, lanes);
+        let panel_at = weights.at(&panel);
         let zero = b.constant(lanes, 0.0);
         b.repeat("vector", vectors, |b, v| b.store(y_buffer, &panel * width + &v * step, zero));
         let values: Vec<Reg> = (0..TOGETHER).map(|_| b.reg(lanes)).collect();
@@ -97,9 +88,9 @@ impl Lowering<'_> {
                 for ((value, k), next) in values.iter().zip(now).zip(next) {
                     for v in 0..chunk {
                         if (v * step).is_multiple_of(line) {
-                            b.prefetch(w_buffer, row(next, v));
+                            b.prefetch(weights.buffer, row(next, v));
                         }
-                        let weight = b.load(lanes, w_buffer, row(k, v));
+                        let weight = b.load(lanes, weights.buffer, row(k, v));
                         match totals.get(v) {
                             None => totals.push(b.binary(Binary::Mul, *value, weight)),
                             Some(&total) => b.fma_into(total, *value, weight, total),

@@ -301,11 +301,9 @@ impl Pack {
                 let matrix = source.slice(weight, first * inputs..last * inputs);
                 transpose_panel(&matrix, [*channels, *pixels, *in_block], *width, out);
             }
-            Pack::Rows { .. } => {
+            Pack::Rows { weight } => {
                 let len = out.len();
-                if let Some(weight) = self.as_it_lies() {
-                    out.copy_from_slice(&source.slice(weight, part * len..(part + 1) * len));
-                }
+                out.copy_from_slice(&source.slice(weight, part * len..(part + 1) * len));
             }
             Pack::Scales { of, dtype } => {
                 let mut values = vec![0.0; of.part_len()];

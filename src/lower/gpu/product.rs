@@ -113,7 +113,7 @@ impl Gpu<'_> {
         let il = input.layout;
         let depth = il.c * il.h * il.w;
         let LinearPacks { weights, dtype, scales, bias, .. } =
-            self.base.linear_packs(linear, [depth, 1, 1], BLOCK, linear.out_features);
+            self.base.linear_packs(linear, [depth, 1, 1], BLOCK, linear.out_features, None);
         let groups = match il.n {
             1 => 1,
             _ => row_groups(1, linear.out_features, self.parameters),
