@@ -108,97 +108,167 @@ impl Product {
         let &Product { n, reach_blocks, .. } = self;
         let points = n * n;
         let (tiles, plane) = (self.tiles(set), self.plane(set));
-        let lanes = vectors.lanes;
-        let width = usize::from(lanes);
-        let shape = TileShape::for_vectors(vectors);
+        let short = most_summed(n) < usize::MAX;
+        let shape = if short {
+            TileShape::for_short_sums(vectors, tiles)
+        } else {
+            TileShape::for_vectors(vectors)
+        };
         let panel = reach_blocks * BLOCK * BLOCK;
-        let most_rows = if vectors.fetches_ahead() { SPREAD_ROWS } else { PANEL_ROWS };
+        let passes = tile::tiles(tiles, shape.pixels);
+        let spread = vectors.fetches_ahead();
+        let most_rows = match (spread, short) {
+            (true, true) => spread_rows(passes),
+            (true, false) => SPREAD_ROWS,
+            (false, _) => PANEL_ROWS,
+        };
         let chunk_blocks = largest_divisor(reach_blocks, (most_rows / BLOCK).max(1));
-        let chunks = if tiles <= shape.pixels { 1 } else { reach_blocks / chunk_blocks };
+        let chunks = if passes == 1 { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
-        let sum_blocks = largest_divisor(chunk_blocks, most_summed(n));
-        let loops = [
-            Reduction {
-                name: "cb",
-                count: sum_blocks,
-                input_step: plane,
-                weight_step: BLOCK * BLOCK,
-            },
-            Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
-        ];
+        let chunk_len = chunk_blocks * BLOCK * BLOCK;
         let fetching = Fetching {
-            spread: vectors.fetches_ahead(),
+            spread,
             jumps: !in_order,
-            passes: tile::tiles(tiles, shape.pixels),
+            passes,
             panel: if in_order { panel } else { points * panel },
-            chunk: chunk_blocks * BLOCK * BLOCK,
+            chunk: chunk_len,
             chunks,
         };
-        for chunk in 0..chunks {
-            let from = &site.from + chunk * chunk_blocks * plane;
-            let weights = &site.weights + chunk * chunk_blocks * BLOCK * BLOCK;
-            b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
-                let lane = &part * (shape.vectors * width);
-                let runs = split(tiles, shape.pixels);
-                let last = runs.len() - 1;
-                for (index, run) in runs.into_iter().enumerate() {
-                    let pixels = run.pixels;
-                    b.repeat("tile", run.tiles, |b, t| {
-                        let first_tile = run.pixel(&t);
-                        let pass = run.tile(&t);
-                        let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
-                        let at = |v: usize, p: usize| {
-                            &site.to + (&first_tile + p) * BLOCK + &lane + v * width
-                        };
-                        // Each sum begins at zero and joins those before it at its end.
-                        let sum = |b: &mut Builder, sum: &Affine, first: bool| {
-                            let block = sum * sum_blocks;
-                            let from = &from + &block * plane + &first_tile * BLOCK;
-                            let input = Source { buffer: buffers.from, at: from };
-                            let ahead =
-                                fetching.ahead(chunk, &pass, (sum, sum_blocks), index == last);
-                            let panel = &weights + &block * (BLOCK * BLOCK) + &lane;
-                            let sources: Vec<Source> = (0..shape.vectors)
-                                .map(|v| Source { buffer: buffers.weights, at: &panel + v * width })
-                                .collect();
-                            let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
-                                .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
-                                .collect();
-                            let tile = Tile {
-                                input: &input,
-                                pixels: &offsets,
-                                weights: &sources,
-                                ahead: ahead.as_ref(),
-                                loops: &loops,
-                            };
-                            tile::multiply(b, &tile, &accumulators);
-                            for (v, column) in accumulators.iter().enumerate() {
-                                let scale = buffers.scales.map(|buffer| {
-                                    b.load(lanes, buffer, &site.scales + &lane + v * width)
-                                });
-                                for (p, &acc) in column.iter().enumerate() {
-                                    let before =
-                                        (!first).then(|| b.load(lanes, buffers.to, at(v, p)));
-                                    let total = match (scale, before) {
-                                        (None, None) => acc,
-                                        (None, Some(before)) => b.binary(Binary::Add, acc, before),
-                                        (Some(scale), None) => b.binary(Binary::Mul, acc, scale),
-                                        (Some(scale), Some(before)) => b.fma(acc, scale, before),
-                                    };
-                                    b.store(buffers.to, at(v, p), total);
-                                }
-                            }
-                        };
-                        let sums = chunk_blocks / sum_blocks;
-                        let fresh = usize::from(chunk == 0);
-                        if fresh == 1 {
-                            sum(b, &Affine::default(), true);
-                        }
-                        b.repeat("sum", sums - fresh, |b, i| sum(b, &(i + fresh), false));
-                    });
-                }
-            });
+        let scales = buffers.scales.map(|buffer| Source { buffer, at: site.scales.clone() });
+        let chunk = |b: &mut Builder, at: &Affine, fresh: bool, last: bool| {
+            let rows = Rows {
+                shape,
+                blocks: chunk_blocks,
+                summed: largest_divisor(chunk_blocks, most_summed(n)),
+                tiles,
+                plane,
+                from: Source {
+                    buffer: buffers.from,
+                    at: &site.from + &(at * (chunk_blocks * plane)),
+                },
+                weights: Source { buffer: buffers.weights, at: &site.weights + &(at * chunk_len) },
+                scales: scales.as_ref(),
+                to: Source { buffer: buffers.to, at: site.to.clone() },
+                fresh,
+            };
+            rows.multiply(b, vectors, &|pass| fetching.ahead(last, pass));
+        };
+        chunk(b, &Affine::default(), true, chunks == 1);
+        b.repeat("chunk", chunks.saturating_sub(2), |b, i| chunk(b, &(i + 1usize), false, false));
+        if chunks > 1 {
+            chunk(b, &Affine::from(chunks - 1), false, true);
         }
+    }
+}
+
+/// Rows of a panel of weights, of one point, and the tiles that they are multiplied with.
+struct Rows<'a> {
+    shape: TileShape,
+    /// Blocks of input channels.
+    blocks: usize,
+    /// Those that are summed up from zero, a divisor of `blocks`.
+    summed: usize,
+    tiles: usize,
+    /// Elements from a block of the input to the next one.
+    plane: usize,
+    /// Transformed input, weights and products.
+    from: Source,
+    weights: Source,
+    /// What integer weights stand for.
+    scales: Option<&'a Source>,
+    to: Source,
+    /// No products are there yet to join.
+    fresh: bool,
+}
+
+/// A tile's pass over rows of a panel.
+struct Pass<'a> {
+    /// Which tile.
+    number: &'a Affine,
+    /// It belongs to the last tiles of a size.
+    last: bool,
+    /// Which sum, and of how many blocks.
+    sum: &'a Affine,
+    summed: usize,
+}
+
+impl Rows<'_> {
+    /// `ahead`: what a pass fetches.
+    fn multiply(
+        &self,
+        b: &mut Builder,
+        vectors: Vectors,
+        ahead: &dyn Fn(&Pass<'_>) -> Option<Ahead>,
+    ) {
+        let lanes = vectors.lanes;
+        let width = usize::from(lanes);
+        let Rows { shape, plane, summed, .. } = *self;
+        let loops = [
+            Reduction { name: "cb", count: summed, input_step: plane, weight_step: BLOCK * BLOCK },
+            Reduction { name: "c", count: BLOCK, input_step: 1, weight_step: BLOCK },
+        ];
+        b.repeat("part", BLOCK / (shape.vectors * width), |b, part| {
+            let lane = &part * (shape.vectors * width);
+            let runs = split(self.tiles, shape.pixels);
+            let last = runs.len() - 1;
+            for (index, run) in runs.into_iter().enumerate() {
+                let pixels = run.pixels;
+                b.repeat("tile", run.tiles, |b, t| {
+                    let first_tile = run.pixel(&t);
+                    let number = run.tile(&t);
+                    let offsets: Vec<usize> = (0..pixels).map(|p| p * BLOCK).collect();
+                    let at = |v: usize, p: usize| {
+                        &self.to.at + (&first_tile + p) * BLOCK + &lane + v * width
+                    };
+                    // Each sum begins at zero and joins those before it at its end.
+                    let sum = |b: &mut Builder, sum: &Affine, first: bool| {
+                        let block = sum * summed;
+                        let from = &self.from.at + &block * plane + &first_tile * BLOCK;
+                        let input = Source { buffer: self.from.buffer, at: from };
+                        let pass = Pass { number: &number, last: index == last, sum, summed };
+                        let ahead = ahead(&pass);
+                        let panel = &self.weights.at + &block * (BLOCK * BLOCK) + &lane;
+                        let sources: Vec<Source> = (0..shape.vectors)
+                            .map(|v| Source { buffer: self.weights.buffer, at: &panel + v * width })
+                            .collect();
+                        let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
+                            .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
+                            .collect();
+                        let tile = Tile {
+                            input: &input,
+                            pixels: &offsets,
+                            weights: &sources,
+                            ahead: ahead.as_ref(),
+                            loops: &loops,
+                        };
+                        tile::multiply(b, &tile, &accumulators);
+                        for (v, column) in accumulators.iter().enumerate() {
+                            let scale = self
+                                .scales
+                                .map(|s| b.load(lanes, s.buffer, &s.at + &lane + v * width));
+                            for (p, &acc) in column.iter().enumerate() {
+                                let before =
+                                    (!first).then(|| b.load(lanes, self.to.buffer, at(v, p)));
+                                let total = match (scale, before) {
+                                    (None, None) => acc,
+                                    (None, Some(before)) => b.binary(Binary::Add, acc, before),
+                                    (Some(scale), None) => b.binary(Binary::Mul, acc, scale),
+                                    (Some(scale), Some(before)) => b.fma(acc, scale, before),
+                                };
+                                b.store(self.to.buffer, at(v, p), total);
+                            }
+                        }
+                    };
+                    let fresh = usize::from(self.fresh);
+                    if self.fresh {
+                        sum(b, &Affine::default(), true);
+                    }
+                    b.repeat("sum", self.blocks / summed - fresh, |b, i| {
+                        sum(b, &(i + fresh), false);
+                    });
+                });
+            }
+        });
     }
 }
 
@@ -267,34 +337,36 @@ struct Fetching {
 }
 
 impl Fetching {
-    /// What a tile fetches during the sum of this index, of so many blocks.
-    fn ahead(
-        &self,
-        chunk: usize,
-        pass: &Affine,
-        (sum, blocks): (&Affine, usize),
-        last: bool,
-    ) -> Option<Ahead> {
+    /// What a pass over a chunk, which may be the last one of its panel, fetches.
+    fn ahead(&self, last: bool, pass: &Pass<'_>) -> Option<Ahead> {
         if !self.spread {
             // A stream that is read in order needs no hints (they made it slower); one that jumps
             // from panel to panel does.
             let distance = self.panel.into();
-            return (self.jumps && last).then_some(Ahead { distance, every: 1 });
+            return (self.jumps && pass.last).then_some(Ahead { distance, every: 1 });
         }
-        let next =
-            if chunk + 1 < self.chunks { self.chunk } else { self.panel - chunk * self.chunk };
+        let &Pass { number, sum, summed, .. } = pass;
+        let next = if last { self.panel - (self.chunks - 1) * self.chunk } else { self.chunk };
         let every = Ahead::share(self.passes);
         let row = BLOCK;
         let of_pass = Ahead::rows(self.chunk / row, BLOCK, every) * row;
-        let of_sum = Ahead::rows(blocks * BLOCK, BLOCK, every) * row;
-        let distance = pass * of_pass + sum * of_sum + next - &(sum * (blocks * BLOCK * row));
+        let of_sum = Ahead::rows(summed * BLOCK, BLOCK, every) * row;
+        let distance = number * of_pass + sum * of_sum + next - &(sum * (summed * BLOCK * row));
         Some(Ahead { distance, every })
     }
 }
 
-/// Rows of a chunk where all passes share the fetching: what was fetched and what is used are still
-/// in the caches together.
+/// Most rows of a chunk where all passes share the fetching: what was fetched and what is used are
+/// still in the caches together.
 const SPREAD_ROWS: usize = 128;
+
+/// The same where sums are short and a chunk need not be longer than one: in the first-level cache,
+/// of which a neighbour on the same core may take a part, few rows stay best, but so many passes over
+/// them must leave memory the time to answer.
+fn spread_rows(passes: usize) -> usize {
+    const LEAST: usize = 32;
+    (2 * SPREAD_ROWS / passes).clamp(LEAST, SPREAD_ROWS)
+}
 
 /// Transformed inputs of up to this many bytes are read again for every block of outputs.
 const INPUT_BYTES: usize = 768 * 1024;
