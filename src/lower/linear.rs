@@ -12,7 +12,7 @@ use super::{Argument, Draft, Fused, LinearPacks, Lowering, Operand, apply, decla
 use crate::graph::Linear;
 use crate::layout::{BLOCK, Layout};
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, Reg};
+use alexc_codegen::ir::{Access, Binary};
 
 impl Lowering<'_> {
     pub(super) fn linear(
@@ -106,9 +106,6 @@ impl Lowering<'_> {
                                     + v % vectors * width,
                             })
                             .collect();
-                        let accumulators: Vec<Vec<Reg>> = (0..sources.len())
-                            .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
-                            .collect();
                         let loops = [Reduction {
                             name: "k",
                             count: chunk,
@@ -124,8 +121,7 @@ impl Lowering<'_> {
                             ahead: ahead.as_ref(),
                             loops: &loops,
                         };
-                        tile::multiply(b, &tile, &accumulators);
-                        for (v, column) in accumulators.iter().enumerate() {
+                        for (v, column) in tile::sum(b, &tile, lanes).iter().enumerate() {
                             for (p, &acc) in column.iter().enumerate() {
                                 let at = (&first + p) * image
                                     + (&ob + v / vectors * distance) * BLOCK

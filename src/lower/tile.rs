@@ -68,6 +68,14 @@ pub(super) fn multiply(b: &mut Builder, tile: &Tile<'_>, accumulators: &[Vec<Reg
     nest(b, tile, tile.loops, [&zero, &zero, &zero], accumulators);
 }
 
+/// The same from zero: the sums, a column of `tile.pixels` for each vector of weights.
+pub(super) fn sum(b: &mut Builder, tile: &Tile<'_>, lanes: u8) -> Vec<Vec<Reg>> {
+    let zeros = |b: &mut Builder| tile.pixels.iter().map(|_| b.constant(lanes, 0.0)).collect();
+    let accumulators: Vec<Vec<Reg>> = tile.weights.iter().map(|_| zeros(b)).collect();
+    multiply(b, tile, &accumulators);
+    accumulators
+}
+
 /// `at`: offsets in the input, in the weights and in what is fetched.
 fn nest(
     b: &mut Builder,

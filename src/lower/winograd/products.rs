@@ -8,7 +8,7 @@ use super::super::{Argument, Draft, Lowering, Vectors};
 use crate::layout::BLOCK;
 use crate::winograd::PointSet;
 use alexc_codegen::builder::{Affine, Builder};
-use alexc_codegen::ir::{Access, Binary, BufferId, DType, Reg};
+use alexc_codegen::ir::{Access, Binary, BufferId, DType};
 
 /// What `multiply_points` multiplies.
 pub(super) struct Product {
@@ -231,9 +231,6 @@ impl Rows<'_> {
                         let sources: Vec<Source> = (0..shape.vectors)
                             .map(|v| Source { buffer: self.weights.buffer, at: &panel + v * width })
                             .collect();
-                        let accumulators: Vec<Vec<Reg>> = (0..shape.vectors)
-                            .map(|_| (0..pixels).map(|_| b.constant(lanes, 0.0)).collect())
-                            .collect();
                         let tile = Tile {
                             input: &input,
                             pixels: &offsets,
@@ -241,8 +238,7 @@ impl Rows<'_> {
                             ahead: ahead.as_ref(),
                             loops: &loops,
                         };
-                        tile::multiply(b, &tile, &accumulators);
-                        for (v, column) in accumulators.iter().enumerate() {
+                        for (v, column) in tile::sum(b, &tile, lanes).iter().enumerate() {
                             let scale = self
                                 .scales
                                 .map(|s| b.load(lanes, s.buffer, &s.at + &lane + v * width));
