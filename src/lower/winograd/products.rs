@@ -126,6 +126,7 @@ impl Product {
         let chunks = if passes == 1 { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
         let chunk_len = chunk_blocks * BLOCK * BLOCK;
+        let summed = largest_divisor(chunk_blocks, most_summed(n));
         let fetching = Fetching {
             spread,
             jumps: !in_order,
@@ -133,13 +134,14 @@ impl Product {
             panel: if in_order { panel } else { points * panel },
             chunk: chunk_len,
             chunks,
+            summed,
         };
         let scales = buffers.scales.map(|buffer| Source { buffer, at: site.scales.clone() });
         let chunk = |b: &mut Builder, at: &Affine, fresh: bool, last: bool| {
             let rows = Rows {
                 shape,
                 blocks: chunk_blocks,
-                summed: largest_divisor(chunk_blocks, most_summed(n)),
+                summed,
                 tiles,
                 plane,
                 from: Source {
@@ -150,8 +152,10 @@ impl Product {
                 scales: scales.as_ref(),
                 to: Source { buffer: buffers.to, at: site.to.clone() },
                 fresh,
+                fetching: &fetching,
+                last,
             };
-            rows.multiply(b, vectors, &|pass| fetching.ahead(last, pass));
+            rows.multiply(b, vectors);
         };
         chunk(b, &Affine::default(), true, chunks == 1);
         b.repeat("chunk", chunks.saturating_sub(2), |b, i| chunk(b, &(i + 1usize), false, false));
@@ -179,6 +183,10 @@ struct Rows<'a> {
     to: Source,
     /// No products are there yet to join.
     fresh: bool,
+    /// What is fetched meanwhile.
+    fetching: &'a Fetching,
+    /// They are the last rows of their panel.
+    last: bool,
 }
 
 /// A tile's pass over rows of a panel.
@@ -187,19 +195,12 @@ struct Pass<'a> {
     number: &'a Affine,
     /// It belongs to the last tiles of a size.
     last: bool,
-    /// Which sum, and of how many blocks.
+    /// Which sum.
     sum: &'a Affine,
-    summed: usize,
 }
 
 impl Rows<'_> {
-    /// `ahead`: what a pass fetches.
-    fn multiply(
-        &self,
-        b: &mut Builder,
-        vectors: Vectors,
-        ahead: &dyn Fn(&Pass<'_>) -> Option<Ahead>,
-    ) {
+    fn multiply(&self, b: &mut Builder, vectors: Vectors) {
         let lanes = vectors.lanes;
         let width = usize::from(lanes);
         let Rows { shape, plane, summed, .. } = *self;
@@ -225,8 +226,8 @@ impl Rows<'_> {
                         let block = sum * summed;
                         let from = &self.from.at + &block * plane + &first_tile * BLOCK;
                         let input = Source { buffer: self.from.buffer, at: from };
-                        let pass = Pass { number: &number, last: index == last, sum, summed };
-                        let ahead = ahead(&pass);
+                        let pass = Pass { number: &number, last: index == last, sum };
+                        let ahead = self.fetching.ahead(self.last, &pass);
                         let panel = &self.weights.at + &block * (BLOCK * BLOCK) + &lane;
                         let sources: Vec<Source> = (0..shape.vectors)
                             .map(|v| Source { buffer: self.weights.buffer, at: &panel + v * width })
@@ -330,6 +331,8 @@ struct Fetching {
     chunk: usize,
     /// Chunks of a panel.
     chunks: usize,
+    /// Blocks of input channels of each sum.
+    summed: usize,
 }
 
 impl Fetching {
@@ -341,7 +344,8 @@ impl Fetching {
             let distance = self.panel.into();
             return (self.jumps && pass.last).then_some(Ahead { distance, every: 1 });
         }
-        let &Pass { number, sum, summed, .. } = pass;
+        let &Self { summed, .. } = self;
+        let &Pass { number, sum, .. } = pass;
         let next = if last { self.panel - (self.chunks - 1) * self.chunk } else { self.chunk };
         let every = Ahead::share(self.passes);
         let row = BLOCK;
