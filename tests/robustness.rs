@@ -319,6 +319,41 @@ fn wrong_inputs() {
 }
 
 #[test]
+fn wrong_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let compare = format!("compare {SPEC} --weights {WEIGHTS}");
+    let images = format!("{compare} --input specs/digits/heldout.npz");
+    for (content, message) in [
+        (&b""[..], "there are no labels"),
+        (b"1\n2\n", "labels.txt want [2, 1, 16, 16]"),
+        (b"1\n10\n", "labels.txt:2: `10` is no class; the net has 0 to 9"),
+        (b"1\n\n2\n", "labels.txt:2: `` is no class"),
+        (b"seven", "labels.txt:1: `seven` is no class"),
+        (b"-1", "labels.txt:1: `-1` is no class"),
+        (b"\xff", "this is no text"),
+    ] {
+        let path = file(&folder, "labels.txt", content).display().to_string();
+        refuses(1, &format!("{images} --labels {path}"), message);
+    }
+    refuses(1, &format!("{images} --labels none.txt"), "No such file");
+    refuses(1, &format!("{images} --labels specs"), "directory");
+    if cfg!(unix) {
+        refuses(1, &format!("{images} --labels /dev/zero"), "at most");
+    }
+    let labels = "specs/digits/heldout-labels.txt";
+    refuses(2, &format!("{compare} --labels {labels}"), "--input");
+    refuses(2, &format!("{compare} --input {PICTURE} --labels {labels}"), "a picture is one");
+    for (input, message) in [
+        ("tests/golden/arrays.npz", "no array is called `input`"),
+        ("none.npz", "No such file"),
+        ("none.npy", "No such file"),
+        (labels, "not a .npy file"),
+    ] {
+        refuses(1, &format!("{compare} --input {input} --labels {labels}"), message);
+    }
+}
+
+#[test]
 fn labels_without_an_end() {
     let folder = tempfile::tempdir().unwrap();
     let text =

@@ -350,6 +350,11 @@ pub struct CompareArgs {
     /// Input as .npy or picture; by default random numbers in -1..1
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// Also tell how many images are named rightly, with narrower weights beside f32. The file has
+    /// the number of each image's class, one a line; --input has as many images, as .npy or as the
+    /// array `input` of a .npz, which run by batches
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub labels: Option<PathBuf>,
     /// Compare with the arrays of a file instead of the reference executor
     #[arg(long, value_name = "FILE.npz|FILE.safetensors")]
     pub against: Option<PathBuf>,

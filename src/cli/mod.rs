@@ -12,6 +12,7 @@ mod devices;
 mod dump;
 pub(crate) mod embed;
 mod failure;
+mod labelled;
 mod load;
 mod log;
 mod memory;

@@ -4,6 +4,7 @@ use super::args::RunArgs;
 use super::failure::{Failure, print, print_json};
 use super::net::{self, Wish};
 use crate::npy;
+use crate::report::classes::top;
 use serde_json::json;
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -66,18 +67,6 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
     }
     print(&text)
-}
-
-/// The classes with the largest values, largest first; among equals the first, NaN last.
-fn top(values: &[f32], count: usize) -> Vec<usize> {
-    let key = |class: usize| match values[class] {
-        value if value.is_nan() => f32::NEG_INFINITY,
-        value => value,
-    };
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
-    order.truncate(count);
-    order
 }
 
 /// JSON has no infinities and no NaN.

@@ -2,6 +2,7 @@
 //! Everything is data first, then a table for people and JSON for programs.
 
 pub mod check;
+pub mod classes;
 pub mod compare;
 pub mod difference;
 pub mod estimate;
