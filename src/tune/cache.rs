@@ -23,7 +23,7 @@ const FORMAT: u32 = 1;
 const EXTENSION: &str = ".tune.json";
 /// How the names of built OpenCL programs end, which share the folder.
 pub const PROGRAM_EXTENSION: &str = ".clprogram";
-/// How the names of choices for OpenCL devices end, see [`crate::opencl`].
+/// How the names of choices for OpenCL devices end, see `crate::opencl`.
 pub const DEVICE_EXTENSION: &str = ".device.json";
 /// No file of ours is as long.
 const LONGEST_BYTES: u64 = 4 << 20;
@@ -104,7 +104,7 @@ pub struct Entry {
     pub tuned_ms: f64,
 }
 
-/// The shape of kernels that was found for a device, see [`crate::opencl`], as it is written.
+/// The shape of kernels that was found for a device, see `crate::opencl`, as it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceChoice {
     /// Everything that it depends on.
