@@ -61,6 +61,21 @@ const NETS: &[(&str, &str)] = &[
         "type: conv, out_channels: 20, kernel_size: 3, groups: 20, padding: 1; type: relu; \
          type: conv, out_channels: 40, kernel_size: 3, groups: 20, stride: 2",
     ),
+    // A kernel for each channel: large, wide, strided, spread, and with all that can follow.
+    (
+        "[2, 40, 19, 23]",
+        "type: conv, out_channels: 40, kernel_size: [3, 11], groups: 40, padding: [2, 3]; \
+         type: conv, out_channels: 40, kernel_size: 5, groups: 40, stride: 2, bias: false; \
+         type: conv, out_channels: 40, kernel_size: 2, groups: 40, dilation: 3, padding: 2",
+    ),
+    (
+        "[1, 32, 40, 9]",
+        "type: conv, out_channels: 32, kernel_size: 3, groups: 32, padding: 1; \
+         type: batch_norm; type: relu; LRN; type: max_pool, kernel_size: 3, stride: 2; \
+         type: conv, out_channels: 32, kernel_size: 3, groups: 32, padding: 1; \
+         type: add, from: [l5, l4]; type: relu; \
+         type: conv, out_channels: 50, kernel_size: 1; type: linear, out_features: 3",
+    ),
     ("[1, 3, 2, 2]", "type: conv, out_channels: 7, kernel_size: 11, padding: 10, stride: 3"),
     (
         "[1, 3, 1, 300]",

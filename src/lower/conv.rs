@@ -160,7 +160,9 @@ impl Lowering<'_> {
             loops.push(Reduction { name: "c", count: il.block, input_step: 1, weight_step: BLOCK });
         }
 
-        let place = Row { plan, buffer: y_buffer, ob: &ob, n: &n, oy: &oy, addends: &addends };
+        let fused = plan.fused;
+        let place =
+            Row { output, fused, buffer: y_buffer, ob: &ob, n: &n, oy: &oy, addends: &addends };
         if chunks > 1 {
             place.start_with_bias(b, bias_buffer, lanes);
         }
@@ -197,7 +199,7 @@ impl Lowering<'_> {
                 }
             });
         });
-        if chunks > 1 && !plan.fused.is_empty() {
+        if chunks > 1 && !fused.is_empty() {
             place.finish(b, lanes);
         }
         self.call(draft);
@@ -239,18 +241,20 @@ impl TileShape {
 const FEWEST: usize = 4;
 
 /// The output row at work.
-struct Row<'a> {
-    plan: &'a Plan<'a>,
-    buffer: BufferId,
-    ob: &'a Affine,
-    n: &'a Affine,
-    oy: &'a Affine,
-    addends: &'a [Option<BufferId>],
+pub(super) struct Row<'a> {
+    pub(super) output: Operand,
+    pub(super) fused: &'a [Fused],
+    /// Of the output.
+    pub(super) buffer: BufferId,
+    pub(super) ob: &'a Affine,
+    pub(super) n: &'a Affine,
+    pub(super) oy: &'a Affine,
+    pub(super) addends: &'a [Option<BufferId>],
 }
 
 impl Row<'_> {
     fn at(&self, ox: &Affine) -> Affine {
-        self.plan.output.at(self.n, self.ob, self.oy, ox)
+        self.output.at(self.n, self.ob, self.oy, ox)
     }
 
     /// Every pixel of the row becomes the bias, chunks add to it.
@@ -259,7 +263,7 @@ impl Row<'_> {
         let values: Vec<Reg> = (0..vectors)
             .map(|v| b.load(lanes, bias, self.ob * BLOCK + v * usize::from(lanes)))
             .collect();
-        b.repeat("x", self.plan.output.layout.w, |b, x| {
+        b.repeat("x", self.output.layout.w, |b, x| {
             for (v, &value) in values.iter().enumerate() {
                 b.store(self.buffer, self.at(&x) + v * usize::from(lanes), value);
             }
@@ -267,7 +271,7 @@ impl Row<'_> {
     }
 
     /// Accumulators at the bias, or at zero where the sum joins a total in memory.
-    fn begin(
+    pub(super) fn begin(
         &self,
         b: &mut Builder,
         bias: Option<BufferId>,
@@ -291,7 +295,7 @@ impl Row<'_> {
     }
 
     /// Stores a tile: added to the total, or with its epilogue.
-    fn end(
+    pub(super) fn end(
         &self,
         b: &mut Builder,
         accumulators: &[Vec<Reg>],
@@ -310,7 +314,7 @@ impl Row<'_> {
                     b.binary(Binary::Add, total, acc)
                 } else {
                     let place = (self.n, self.ob, self.oy, &x);
-                    apply(b, self.plan.fused, self.addends, acc, place, &lane)
+                    apply(b, self.fused, self.addends, acc, place, &lane)
                 };
                 b.store(self.buffer, at, value);
             }
@@ -319,13 +323,13 @@ impl Row<'_> {
 
     /// The epilogue over the finished row.
     fn finish(&self, b: &mut Builder, lanes: u8) {
-        b.repeat("x", self.plan.output.layout.w, |b, x| {
+        b.repeat("x", self.output.layout.w, |b, x| {
             for v in 0..BLOCK / usize::from(lanes) {
                 let lane = Affine::from(v * usize::from(lanes));
                 let at = self.at(&x) + &lane;
                 let total = b.load(lanes, self.buffer, &at);
                 let place = (self.n, self.ob, self.oy, &x);
-                let value = apply(b, self.plan.fused, self.addends, total, place, &lane);
+                let value = apply(b, self.fused, self.addends, total, place, &lane);
                 b.store(self.buffer, at, value);
             }
         });

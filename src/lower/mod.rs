@@ -6,6 +6,7 @@
 
 mod conv;
 mod convert;
+mod depthwise;
 mod elementwise;
 mod file_rows;
 pub mod gpu;
@@ -396,6 +397,9 @@ impl Lowering<'_> {
             Some(winograd) => {
                 let tiles = Tiles { winograd: &winograd, phases: 1 };
                 self.winograd(conv, tiles, input, output, fused);
+            }
+            None if depthwise::is_depthwise(conv, &input.layout) => {
+                self.depthwise(conv, input, output, fused);
             }
             None => self.conv(conv, input, output, fused),
         }

@@ -29,6 +29,14 @@ pub enum Pack {
         /// The first of them for each output block.
         starts: Vec<usize>,
     },
+    /// Kernels of a depthwise convolution: `[block of channels][ky][kx][BLOCK channels]`. Lanes
+    /// without a channel are zero.
+    Depthwise {
+        /// `[channels, 1, kh, kw]`.
+        weight: Tensor,
+        /// Folded into the weights.
+        batch_norm: Option<BatchNorm>,
+    },
     /// Kernels of a convolution transformed for Winograd's method:
     /// `[output block][point][input block of its reach][input lane][BLOCK outputs]`, points in the
     /// order of [`point`].
@@ -125,7 +133,9 @@ impl Pack {
             [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var]
         }
         match self {
-            Pack::Conv { weight, batch_norm, .. } | Pack::Winograd { weight, batch_norm, .. } => {
+            Pack::Conv { weight, batch_norm, .. }
+            | Pack::Depthwise { weight, batch_norm }
+            | Pack::Winograd { weight, batch_norm, .. } => {
                 let mut list = vec![weight];
                 list.extend(batch_norm.iter().flat_map(of_norm));
                 list
@@ -148,6 +158,7 @@ impl Pack {
     pub fn reads(&self, part: usize) -> Option<(&Tensor, Range<usize>)> {
         let weight = match self {
             Pack::Conv { weight, .. }
+            | Pack::Depthwise { weight, .. }
             | Pack::Winograd { weight, .. }
             | Pack::Linear { weight, .. }
             | Pack::Rows { weight } => weight,
@@ -174,6 +185,7 @@ impl Pack {
             Pack::Conv { weight, in_block, in_blocks, .. } => {
                 in_blocks * weight.shape[2] * weight.shape[3] * in_block * BLOCK
             }
+            Pack::Depthwise { weight, .. } => weight.shape[2] * weight.shape[3] * BLOCK,
             Pack::Winograd { in_block, in_blocks, .. } => {
                 self.runs() * in_blocks * in_block * BLOCK
             }
@@ -192,9 +204,9 @@ impl Pack {
     pub fn parts(&self) -> usize {
         match self {
             Pack::Conv { starts, .. } | Pack::Winograd { starts, .. } => starts.len(),
-            Pack::Linear { weight, .. } | Pack::Rows { weight } => {
-                weight.shape[0].div_ceil(self.part_outputs())
-            }
+            Pack::Depthwise { weight, .. }
+            | Pack::Linear { weight, .. }
+            | Pack::Rows { weight } => weight.shape[0].div_ceil(self.part_outputs()),
             Pack::Scales { of, .. } => of.parts(),
             Pack::Bias { .. } | Pack::BatchNormScale { .. } | Pack::BatchNormShift { .. } => 1,
         }
@@ -251,11 +263,21 @@ impl Pack {
                         for k in 0..kh * kw {
                             let value = kernel[i * kh * kw + k];
                             let row = (block * kh * kw + k) * in_block + channel % in_block;
-                            out[row * BLOCK + lane] = match scale {
-                                Some(scale) => (f64::from(value) * scale) as f32,
-                                None => value,
-                            };
+                            out[row * BLOCK + lane] = scaled(value, scale);
                         }
+                    }
+                }
+            }
+            Pack::Depthwise { weight, batch_norm } => {
+                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                out.fill(0.0);
+                let taps = out.len() / BLOCK;
+                let channels = part * BLOCK..((part + 1) * BLOCK).min(weight.shape[0]);
+                for (lane, channel) in channels.enumerate() {
+                    let kernel = source.slice(weight, channel * taps..(channel + 1) * taps);
+                    let scale = scale.as_ref().map(|scale| scale[channel]);
+                    for (tap, &value) in kernel.iter().enumerate() {
+                        out[tap * BLOCK + lane] = scaled(value, scale);
                     }
                 }
             }
@@ -325,6 +347,11 @@ impl Pack {
             }
         }
     }
+}
+
+/// A weight with a normalisation's scale in it.
+fn scaled(value: f32, scale: Option<f64>) -> f32 {
+    scale.map_or(value, |scale| (f64::from(value) * scale) as f32)
 }
 
 /// The kernels of one block of outputs.

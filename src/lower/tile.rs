@@ -128,7 +128,7 @@ fn nest(
 }
 
 /// Most steps written out in the innermost body.
-const MOST_UNROLLED: usize = 8;
+pub(super) const MOST_UNROLLED: usize = 8;
 
 /// Steps written out in the innermost body: a divisor near 4 to 8 where there is one.
 fn unroll(count: usize) -> usize {
