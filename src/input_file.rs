@@ -16,9 +16,23 @@ pub fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
+/// The lines of a UTF-8 text without the spaces around them, and without the mark of its byte order
+/// that some editors write in front.
+pub fn lines(text: &[u8]) -> Result<Vec<&str>, std::str::Utf8Error> {
+    let text = std::str::from_utf8(text)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::trim).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_any_editor() {
+        assert_eq!(lines(b"\xef\xbb\xbf3\r\n 4 \r\n\n5").unwrap(), ["3", "4", "", "5"]);
+        assert_eq!(lines(b"").unwrap(), [""; 0]);
+        assert!(lines(b"3\n\xff").is_err());
+    }
 
     #[test]
     fn limits_hold_for_what_says_no_length() {

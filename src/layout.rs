@@ -78,6 +78,12 @@ impl Layout {
         self.halo.top * self.row() + self.halo.left * self.block
     }
 
+    /// Position of a window's first element where it stands at the first output; the halo is at
+    /// least the window's `padding`.
+    pub fn corner(&self, padding: Padding) -> usize {
+        (self.halo.top - padding.top) * self.row() + (self.halo.left - padding.left) * self.block
+    }
+
     /// The activation in `data` (as this layout says) as the caller sees it: `[N, C, H, W]`
     /// without halo and padding.
     pub fn to_dense(&self, data: &[f32]) -> Vec<f32> {

@@ -4,8 +4,7 @@ mod common;
 
 use alexc::arrays::Arrays;
 use alexc::compile;
-use alexc::graph::Graph;
-use alexc::graph::Tensor;
+use alexc::graph::{Graph, Tensor};
 use alexc::picture::{self, Preprocess};
 use alexc::weights::{Checked, TensorSource};
 use alexc::{reference, weights};

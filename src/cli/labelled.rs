@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use crate::arrays::Arrays;
-use crate::input_file::read_at_most;
+use crate::input_file::{lines, read_at_most};
 use crate::npy;
 use crate::picture;
 use crate::report::classes::answer;
@@ -94,17 +94,16 @@ fn read_labels(path: &Path, classes: usize) -> Result<Vec<usize>, Failure> {
     let bytes = read_at_most(path, MOST_BYTES)
         .map_err(|e| fail(format!(": {e}")))?
         .ok_or_else(|| fail(format!(": a file of labels has at most {MOST_BYTES} bytes")))?;
-    let text = String::from_utf8(bytes).map_err(|_| {
+    let lines = lines(&bytes).map_err(|_| {
         fail(": this is no text; write the class of each image, one a line".to_owned())
     })?;
     let class = |(index, line): (usize, &str)| {
-        let line = line.trim();
         line.parse().ok().filter(|&class| class < classes).ok_or_else(|| {
             let (number, last) = (index + 1, classes - 1);
             fail(format!(":{number}: `{line}` is no class; the net has 0 to {last}"))
         })
     };
-    let labels: Vec<usize> = text.lines().enumerate().map(class).collect::<Result<_, _>>()?;
+    let labels: Vec<usize> = lines.into_iter().enumerate().map(class).collect::<Result<_, _>>()?;
     if labels.is_empty() {
         return Err(fail(
             ": there are no labels; write the class of each image, one a line".to_owned(),

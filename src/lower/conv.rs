@@ -126,9 +126,7 @@ impl Lowering<'_> {
         let oy = b.parallel("oy", output.layout.h);
 
         let il = &input.layout;
-        let padding = conv.window.padding;
-        let corner =
-            (il.halo.top - padding.top) * il.row() + (il.halo.left - padding.left) * il.block;
+        let corner = il.corner(conv.window.padding);
         let row = &n * il.image() + first * il.plane() + &oy * (sh * il.row()) + corner;
         let rows_of_block = kh * kw * il.block;
         let chunk_blocks = largest_divisor(plan.blocks, (PANEL_ROWS / rows_of_block).max(1));
@@ -224,8 +222,8 @@ impl TileShape {
 
     /// The same for sums of `count` pixels that end every few rows: with 256-bit vectors as few as
     /// hide the latency, where the pixels can be split so. The ends of more sums at a time delay what
-    /// follows (Zen 3: of a loop whose twelve sums end every 16 or 32 rows 88 to 98 %
-    /// of the limit is left, with eight sums 97 to 98).
+    /// follows (Zen 3: of a loop whose twelve sums end every 16 or 32 rows 88 to 98 % of the limit is
+    /// left, with eight sums 97 to 98).
     pub(super) fn for_short_sums(vectors: super::Vectors, count: usize) -> Self {
         let shape = Self::for_vectors(vectors);
         if vectors.lanes != 8 {

@@ -32,7 +32,6 @@ impl Lowering<'_> {
         let [kh, kw] = conv.window.kernel;
         let [sh, sw] = conv.window.stride;
         let [dh, dw] = conv.window.dilation;
-        let padding = conv.window.padding;
         let (il, ol) = (input.layout, output.layout);
         let (lanes, width) = (self.vectors.lanes, usize::from(self.vectors.lanes));
         let len = ol.blocks() * BLOCK;
@@ -50,8 +49,7 @@ impl Lowering<'_> {
         let ob = b.parallel("ob", ol.blocks());
         let n = b.parallel("n", ol.n);
         let oy = b.parallel("oy", ol.h);
-        let corner =
-            (il.halo.top - padding.top) * il.row() + (il.halo.left - padding.left) * il.block;
+        let corner = il.corner(conv.window.padding);
         let row = &n * il.image() + &ob * il.plane() + &oy * (sh * il.row()) + corner;
         let place = Row { output, fused, buffer: to, ob: &ob, n: &n, oy: &oy, addends: &addends };
         b.repeat("part", BLOCK / width, |b, part| {

@@ -126,6 +126,11 @@ fn scale_and_shift(norm: &BatchNorm, source: &dyn TensorSource) -> (Vec<f64>, Ve
     (scale, shift)
 }
 
+/// What a normalisation that is folded into weights multiplies each output's by.
+fn folded_scale(norm: Option<&BatchNorm>, source: &dyn TensorSource) -> Option<Vec<f64>> {
+    norm.map(|norm| scale_and_shift(norm, source).0)
+}
+
 impl Pack {
     /// The tensors that it reads.
     pub fn tensors(&self) -> Vec<&Tensor> {
@@ -245,7 +250,7 @@ impl Pack {
     pub fn write(&self, part: usize, source: &dyn TensorSource, out: &mut [f32]) {
         match self {
             Pack::Conv { weight, batch_norm, groups, in_block, in_blocks, starts } => {
-                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                let scale = folded_scale(batch_norm.as_ref(), source);
                 out.fill(0.0);
                 let &[outputs, inputs, kh, kw] = weight.shape.as_slice() else {
                     return;
@@ -269,7 +274,7 @@ impl Pack {
                 }
             }
             Pack::Depthwise { weight, batch_norm } => {
-                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                let scale = folded_scale(batch_norm.as_ref(), source);
                 out.fill(0.0);
                 let taps = out.len() / BLOCK;
                 let channels = part * BLOCK..((part + 1) * BLOCK).min(weight.shape[0]);
@@ -291,7 +296,7 @@ impl Pack {
                 in_blocks,
                 starts,
             } => {
-                let scale = batch_norm.as_ref().map(|norm| scale_and_shift(norm, source).0);
+                let scale = folded_scale(batch_norm.as_ref(), source);
                 let r = weight.shape[2].div_ceil(*phases);
                 let Some(winograd) = Winograd::new(*m, r) else { return };
                 let kernels = Kernels { weight, phases: *phases, scale, source, part };

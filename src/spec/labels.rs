@@ -2,7 +2,7 @@
 
 use super::{Located, Spec};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::input_file::read_at_most;
+use crate::input_file::{lines, read_at_most};
 use std::path::Path;
 
 /// Largest file that is read.
@@ -38,21 +38,15 @@ pub fn read(
     let Some(bytes) = read_at_most(&path, MAX_BYTES).map_err(unreadable)? else {
         return Err(refuse(format!("{shown} is larger than {MAX_BYTES} bytes")));
     };
-    let text = String::from_utf8(bytes).map_err(|_| refuse(format!("{shown} is no UTF-8 text")))?;
-    let labels: Vec<String> = text
-        .strip_prefix('\u{feff}')
-        .unwrap_or(&text)
-        .lines()
-        .map(|line| line.trim().to_owned())
-        .collect();
+    let labels = lines(&bytes).map_err(|_| refuse(format!("{shown} is no UTF-8 text")))?;
     if labels.len() != classes {
         if spec.layers.iter().any(super::Layer::changed) {
             return Ok(None);
         }
-        let lines = labels.len();
+        let found = labels.len();
         return Err(refuse(format!(
-            "{shown} has {lines} lines, but the net has {classes} classes"
+            "{shown} has {found} lines, but the net has {classes} classes"
         )));
     }
-    Ok(Some(labels))
+    Ok(Some(labels.into_iter().map(str::to_owned).collect()))
 }

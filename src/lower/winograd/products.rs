@@ -108,7 +108,8 @@ impl Product {
         let &Product { n, reach_blocks, .. } = self;
         let points = n * n;
         let (tiles, plane) = (self.tiles(set), self.plane(set));
-        let short = most_summed(n) < usize::MAX;
+        let most_summed = most_summed(n);
+        let short = most_summed < usize::MAX;
         let shape = if short {
             TileShape::for_short_sums(vectors, tiles)
         } else {
@@ -126,7 +127,7 @@ impl Product {
         let chunks = if passes == 1 { 1 } else { reach_blocks / chunk_blocks };
         let chunk_blocks = reach_blocks / chunks;
         let chunk_len = chunk_blocks * BLOCK * BLOCK;
-        let summed = largest_divisor(chunk_blocks, most_summed(n));
+        let summed = largest_divisor(chunk_blocks, most_summed);
         let fetching = Fetching {
             spread,
             jumps: !in_order,

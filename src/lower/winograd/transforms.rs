@@ -126,11 +126,7 @@ impl Lowering<'_> {
         let half = draft.buffer("half", Argument::Local, n * n * BLOCK, Access::Local);
         let b = &mut draft.b;
         let (image, index, cb) = grid.blocks(b, ("cb", il.blocks()));
-        let padding = conv.window.padding;
-        let map = &image * il.image()
-            + &cb * il.plane()
-            + (il.halo.top - padding.top) * il.row()
-            + (il.halo.left - padding.left) * il.block;
+        let map = &image * il.image() + &cb * il.plane() + il.corner(conv.window.padding);
         let points = Points { grid, n, step, image: &index, block: &cb };
         let row = shared_row(b, &grid);
         over_tiles(b, &points, row, |b, place| {
